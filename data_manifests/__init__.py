@@ -1,0 +1,1 @@
+"""Manifest schema and data set cards; installed as `medresnet3d._data_manifests`."""

@@ -1,0 +1,1 @@
+"""Bundles: find, inspect, trust, load, verify and export."""

@@ -1,0 +1,1 @@
+"""Manifests, splits, datasets, public collections and phantoms."""

@@ -1,0 +1,1 @@
+"""Synthetic images in the official on-disk layouts, one file a modality."""

@@ -1,0 +1,1 @@
+"""Training and evaluation engines, checkpoints, seeding, precision and distribution."""

@@ -1,0 +1,31 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread_per_worker() -> None:
+    """Two workers with two threads each are slower than two with one."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _private_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep remembered trust and other per-user files out of the real home folder."""
+    monkeypatch.setenv("MEDRESNET3D_HOME", str(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture
+def realdata() -> Path:
+    """The folder of real data sets with their manifests, or skip."""
+    folder = os.environ.get("MEDRESNET3D_REALDATA")
+    if not folder:
+        pytest.skip("MEDRESNET3D_REALDATA is not set (make test-realdata REALDATA=...)")
+    return Path(folder)
