@@ -1,0 +1,73 @@
+"""What every bundle folder must hold, read without running it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from medresnet3d.bundle.inspect import inspect_bundle
+from medresnet3d.bundle.registry import bundles_root, list_bundles
+
+FILES = [
+    "LICENSE",
+    "configs/metadata.json",
+    "configs/train.json",
+    "configs/evaluate.json",
+    "configs/inference.json",
+    "configs/multi_gpu_train.json",
+    "configs/logging.conf",
+    "docs/README.md",
+    "docs/data_license.txt",
+]
+MEGABYTE = 1_000_000
+BUNDLES = [pytest.param(b.path, id=b.name) for b in list_bundles()]
+
+
+@pytest.mark.parametrize("root", BUNDLES)
+def test_every_file_of_the_contract_is_there(root: Path):
+    missing = [name for name in FILES if not (root / name).is_file()]
+    assert not missing
+
+
+@pytest.mark.parametrize("root", BUNDLES)
+def test_no_finding_by_inspection(root: Path):
+    assert [str(finding) for finding in inspect_bundle(root).findings] == []
+
+
+@pytest.mark.parametrize("root", BUNDLES)
+def test_configs_import_nothing_and_use_no_macro(root: Path):
+    for config in (root / "configs").glob("*.json"):
+        text = config.read_text()
+        assert "$import" not in text, config
+        assert '"%' not in text, config
+        assert "/workspace" not in text, config
+    assert not (root / "scripts").exists()
+
+
+@pytest.mark.parametrize("root", BUNDLES)
+def test_inferred_values_are_ids_with_a_reason(root: Path):
+    metadata = json.loads((root / "configs/metadata.json").read_text())
+    config = json.loads((root / "configs/train.json").read_text())
+    assert metadata["inferred"]
+    for key, reason in metadata["inferred"].items():
+        assert key in config, f"{key} is listed as inferred but is no id of train.json"
+        assert len(reason) > 10
+
+
+@pytest.mark.parametrize("root", BUNDLES)
+def test_model_card_says_what_it_must(root: Path):
+    card = (root / "docs/README.md").read_text()
+    for phrase in ("Not for clinical use", "never tested", "## Data", "## Licence"):
+        assert phrase.lower() in card.lower(), phrase
+
+
+@pytest.mark.parametrize("root", BUNDLES)
+def test_weights_are_small(root: Path):
+    weights = root / "models/model.pt"
+    assert not weights.exists() or weights.stat().st_size <= 8 * MEGABYTE
+
+
+def test_weights_of_all_bundles_together_are_small():
+    assert sum(path.stat().st_size for path in bundles_root().glob("*/models/*")) <= 80 * MEGABYTE
