@@ -52,12 +52,10 @@ def test_train_evaluate_inference(bundle: BundleUnderTest, tmp_path: Path):
 
 def test_two_processes_train_together(bundle: BundleUnderTest, tmp_path: Path):
     files = str([bundle.config("train"), bundle.config("multi_gpu_train")])
-    run(
-        ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "monai.bundle", "run"]
-        + ["--bundle_root", str(bundle.root), "--config_file", files, "--meta_file", bundle.metadata_file]
-        + ["--data", str(bundle.manifest), "--max_epochs", "1", "--output_dir", str(tmp_path / "run")],
-        tmp_path,
-    )
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "monai.bundle", "run"]
+    where = ["--bundle_root", str(bundle.root), "--config_file", files, "--meta_file", bundle.metadata_file]
+    what = ["--data", str(bundle.manifest), "--max_epochs", "1", "--output_dir", str(tmp_path / "run")]
+    run([*launch, *where, *what], tmp_path)
     assert (tmp_path / "run/checkpoints/last.pt").exists()
 
 

@@ -112,7 +112,9 @@ def test_exported_network_gives_the_same_answer(bundle: BundleUnderTest, tmp_pat
     parser = ConfigParser()
     parser.read_config(bundle.config("inference"))
     network = parser.get_parsed_content("network_def").eval()
-    network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in torch.load(bundle.weights, weights_only=True).items()})
+    network.load_state_dict(
+        {k: v.float() if v.is_floating_point() else v for k, v in torch.load(bundle.weights, weights_only=True).items()}
+    )
     image = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         assert torch.allclose(torch.jit.load(tmp_path / "model.ts").eval()(image), network(image), atol=1e-4)
