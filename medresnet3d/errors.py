@@ -37,6 +37,10 @@ class GeometryError(DataError):
     """The geometry of a scan (affine, spacing, slice order) is unusable or ambiguous."""
 
 
+class AmbiguousInputError(DataError):
+    """An input leaves a question that only a person can answer (which series, which point); the message asks it."""
+
+
 class BundleError(MedResNetError):
     """A bundle is missing, incomplete or malformed."""
 

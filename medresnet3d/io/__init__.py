@@ -1,1 +1,56 @@
-"""Reading and writing scans and results."""
+"""Reading and writing scans and results.
+
+Everything that enters is judged here: :func:`load` reads any known format, converts its geometry to RAS+ and refuses,
+in one sentence, what cannot be used. :func:`save_nifti` and :func:`save_like` write results back in the geometry of
+their scan. What needs pydicom or highdicom is imported on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from medresnet3d.io.atomic import atomic_path, atomic_write_text
+from medresnet3d.io.reading import KNOWN_SUFFIXES, is_dicom, known_suffix, load
+from medresnet3d.io.volume import Source, Volume, as_volume, require_same_grid, same_grid
+from medresnet3d.io.writing import RESULT_FORMATS, save_itk, save_like, save_nifti
+
+if TYPE_CHECKING:
+    from medresnet3d.io.dicom import list_series
+    from medresnet3d.io.dicom_series import SeriesInfo
+    from medresnet3d.io.dicomseg import read_dicom_seg, write_dicom_seg
+
+__all__ = [
+    "KNOWN_SUFFIXES",
+    "RESULT_FORMATS",
+    "SeriesInfo",
+    "Source",
+    "Volume",
+    "as_volume",
+    "atomic_path",
+    "atomic_write_text",
+    "is_dicom",
+    "known_suffix",
+    "list_series",
+    "load",
+    "read_dicom_seg",
+    "require_same_grid",
+    "same_grid",
+    "save_itk",
+    "save_like",
+    "save_nifti",
+    "write_dicom_seg",
+]
+
+_HOMES = {
+    "SeriesInfo": "medresnet3d.io.dicom_series",
+    "list_series": "medresnet3d.io.dicom",
+    "read_dicom_seg": "medresnet3d.io.dicomseg",
+    "write_dicom_seg": "medresnet3d.io.dicomseg",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'medresnet3d.io' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

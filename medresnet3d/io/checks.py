@@ -1,0 +1,96 @@
+"""What every image must satisfy at the door, one clear sentence each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medresnet3d.errors import DataError, GeometryError
+
+MIN_SPACING_MM = 1e-6
+
+
+def check_affine(affine: NDArray[np.float64], name: str) -> None:
+    """Refuse an affine that cannot place voxels in space.
+
+    Args:
+        affine: 4 x 4, from voxel indices to RAS+ millimetres.
+        name: the file, for the message.
+
+    Raises:
+        GeometryError: if it has a wrong shape, values that are not finite, a voxel size of zero or linearly dependent
+            axes.
+    """
+    if affine.shape != (4, 4):
+        raise GeometryError(f"{name}: the affine has shape {affine.shape}; a 4 x 4 matrix is needed.")
+    if not np.isfinite(affine).all():
+        raise GeometryError(
+            f"{name}: the affine contains values that are not finite; write the file again from its source."
+        )
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    for axis, size in zip("ijk", spacing, strict=True):
+        if size < MIN_SPACING_MM:
+            raise GeometryError(f"{name}: the voxel size along axis {axis} is 0 mm; correct the spacing in the header.")
+    if abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-4:
+        raise GeometryError(
+            f"{name}: the affine cannot be inverted (its axes are not independent); correct the header."
+        )
+
+
+def check_spacing(spacing: Any, name: str) -> None:
+    """Refuse spacings that are zero or not finite, for headers that store them apart from the axes.
+
+    Raises:
+        GeometryError: naming the axis.
+    """
+    for axis, size in zip("ijk", spacing, strict=False):
+        if not np.isfinite(size) or abs(size) < MIN_SPACING_MM:
+            raise GeometryError(
+                f"{name}: the voxel size along axis {axis} is {size:g} mm; correct the spacing in the header."
+            )
+
+
+def check_voxels(array: NDArray[Any], name: str, *, constant_ok: bool = False) -> None:
+    """Refuse voxels from which nothing can be computed.
+
+    Args:
+        array: voxels of shape (i, j, k).
+        name: the file, for the message.
+        constant_ok: accept an image that has one value everywhere, as label maps may.
+
+    Raises:
+        DataError: if the array is empty, is not of plain numbers, has values that are not finite, or is constant.
+    """
+    if array.size == 0:
+        raise DataError(f"{name}: the image has no voxels (shape {array.shape}).")
+    if array.dtype.kind not in "biuf":
+        raise DataError(
+            f"{name}: voxels of type {array.dtype} (colour or complex) are not supported; give a grey-scale image."
+        )
+    if array.dtype.kind == "f":
+        _check_finite(array, name)
+    if not constant_ok and _is_constant(array):
+        raise DataError(
+            f"{name}: every voxel has the value {array.flat[0]:g}; the image is empty, so check how it was made."
+        )
+
+
+def _check_finite(array: NDArray[Any], name: str) -> None:
+    if np.isfinite(array.min()) and np.isfinite(array.max()):  # both carry a NaN on; no temporary mask is needed
+        return
+    bad = int(array.size - np.count_nonzero(np.isfinite(array)))
+    if bad == array.size:
+        raise DataError(f"{name}: no voxel has a finite value (all are NaN or infinite); check how the image was made.")
+    raise DataError(
+        f"{name}: {bad} of {array.size} voxels are NaN or infinite; replace them (by the background value) first."
+    )
+
+
+def _is_constant(array: NDArray[Any]) -> bool:
+    first = array.flat[0]
+    flat = array.ravel(order="K")  # a view for the layouts that readers make
+    if (flat[:: max(1, flat.size // 997)] != first).any():
+        return False
+    return bool((flat == first).all())

@@ -1,0 +1,104 @@
+"""MetaImage and NRRD in, through SimpleITK; LPS becomes RAS+ here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813 (the name everybody uses)
+from numpy.typing import NDArray
+
+from medresnet3d.errors import DataError, GeometryError
+from medresnet3d.io.volume import LPS_TO_RAS, Source, Volume
+
+
+def read_itk(path: Path) -> Volume:
+    """Read a MetaImage (``.mha``, ``.mhd``) or NRRD (``.nrrd``, ``.nhdr``) file.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The volume; ``source.header`` is the dictionary of metadata that ITK keeps.
+
+    Raises:
+        DataError: if the file is damaged, has colour or vector voxels, or has more than three dimensions.
+        GeometryError: if ITK finds the spacing or the axes unusable.
+    """
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise _translated(path, str(error)) from error
+    warnings: list[str] = []
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        raise DataError(
+            f"{path}: each voxel has {image.GetNumberOfComponentsPerPixel()} values (colour or vectors); "
+            "give a grey-scale image."
+        )
+    image = _three_dimensions(image, path, warnings)
+    header = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys()}
+    family = "mha" if path.suffix.lower() in (".mha", ".mhd") else "nrrd"
+    if family == "nrrd" and "NRRD_space" not in header:
+        warnings.append("The NRRD header names no space: left-posterior-superior order was assumed.")
+    source = Source(path, (path,), family, header)
+    return Volume(sitk.GetArrayFromImage(image).T, itk_affine(image), _modality(header), tuple(warnings), source)
+
+
+def _modality(header: dict[str, str]) -> str | None:
+    name = header.get("Modality", "").removeprefix("MET_MOD_")
+    return None if name in ("", "UNKNOWN", "OTHER") else name
+
+
+def itk_affine(image: sitk.Image) -> NDArray[np.float64]:
+    """Give the 4 x 4 affine of an ITK image from voxel indices (i, j, k) to RAS+ millimetres."""
+    affine = np.eye(4)
+    affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
+    affine[:3, 3] = image.GetOrigin()
+    return LPS_TO_RAS @ affine
+
+
+def itk_image(array: NDArray[Any], affine: NDArray[np.float64]) -> sitk.Image:
+    """Make an ITK image from an (i, j, k) array and its affine to RAS+ millimetres.
+
+    Raises:
+        GeometryError: if the axes are sheared, which ITK cannot express.
+    """
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array.T))
+    lps = LPS_TO_RAS @ affine
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    direction = lps[:3, :3] / spacing
+    if np.abs(direction.T @ direction - np.eye(3)).max() > 1e-3:
+        raise GeometryError("The axes of the affine are sheared, which this format cannot store; choose NIfTI instead.")
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection(direction.ravel().tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    return image
+
+
+def _three_dimensions(image: sitk.Image, path: Path, warnings: list[str]) -> sitk.Image:
+    size = image.GetSize()
+    if len(size) == 2:
+        return sitk.JoinSeries(image)
+    if len(size) > 3:
+        if any(extent > 1 for extent in size[3:]):
+            raise DataError(
+                f"{path}: the image has {len(size)} dimensions (shape {size}) where three are wanted; "
+                "save the volume that you mean as a file of its own."
+            )
+        warnings.append(f"The image has shape {size}; its axes of length one after the third were dropped.")
+        return sitk.Extract(image, [*size[:3], *[0] * (len(size) - 3)])
+    return image
+
+
+def _translated(path: Path, text: str) -> DataError:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    reason = next((line for line in reversed(lines) if "ITK ERROR" in line), lines[-1] if lines else "unknown reason")
+    lowered = text.lower()
+    if "spacing" in lowered:
+        return GeometryError(f"{path}: a voxel size is 0 mm; correct the spacing in the header.")
+    if "direction" in lowered or "determinant" in lowered:
+        return GeometryError(
+            f"{path}: the affine cannot be inverted (its axes are not independent); correct the header."
+        )
+    return DataError(f"{path}: cannot be read, the file is damaged or cut short ({reason.rstrip('.')}).")

@@ -1,0 +1,109 @@
+"""The door: one function that reads a scan of any known format."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from medresnet3d.errors import DataError
+from medresnet3d.io.checks import check_affine, check_voxels
+from medresnet3d.io.volume import Volume
+
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+ITK_SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+ARCHIVE_SUFFIXES = (".zip",)
+KNOWN_SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES + DICOM_SUFFIXES + ARCHIVE_SUFFIXES
+
+PathLike = str | os.PathLike[str]
+
+
+def known_suffix(path: PathLike) -> str | None:
+    """Give the suffix of ``path`` by which its format is known (``".nii.gz"``, ``".mha"``, ...), or ``None``."""
+    name = Path(path).name.lower()
+    return next((suffix for suffix in sorted(KNOWN_SUFFIXES, key=len, reverse=True) if name.endswith(suffix)), None)
+
+
+def load(path: PathLike | Sequence[PathLike], series: str | None = None, *, constant_ok: bool = False) -> Volume:
+    """Read a scan.
+
+    Formats: NIfTI (``.nii``, ``.nii.gz``), MetaImage (``.mha``, ``.mhd``), NRRD (``.nrrd``, ``.nhdr``) and DICOM (a
+    folder with any nesting, one file, a list of files, or a ZIP archive of them). DICOM series are recognised by their
+    tags, never by file names. The geometry is converted to RAS+ here and nowhere else.
+
+    Args:
+        path: a file, a DICOM folder, or a list of DICOM files.
+        series: which DICOM series to take where there are several: its SeriesInstanceUID, or its ``id`` as
+            :func:`medresnet3d.io.list_series` shows it. The default takes the only volumetric one.
+        constant_ok: accept an image that has one value everywhere, as label maps may.
+
+    Returns:
+        The volume: voxels (i, j, k) in the file's own order and type, affine to RAS+ millimetres, warnings, source.
+
+    Raises:
+        DataError: if the file is missing, damaged, of an unknown format, not a 3-D grey-scale image, has voxels that
+            are not finite, or is constant; or if several series could be meant (the message lists them).
+        GeometryError: if the spacing, the orientation or the slice positions are unusable.
+
+    Example:
+        >>> volume = load("scan.nii.gz")  # doctest: +SKIP
+        >>> volume.array.shape, volume.spacing  # doctest: +SKIP
+        ((240, 240, 155), (1.0, 1.0, 1.0))
+    """
+    volume = _read(path, series)
+    check_affine(volume.affine, volume.source.name)
+    check_voxels(volume.array, volume.source.name, constant_ok=constant_ok)
+    return volume
+
+
+def _read(path: PathLike | Sequence[PathLike], series: str | None) -> Volume:
+    if not isinstance(path, (str, os.PathLike)):
+        from medresnet3d.io.dicom import read_dicom
+
+        files = [existing(one) for one in path]
+        for file in files:
+            if known_suffix(file) in NIFTI_SUFFIXES + ITK_SUFFIXES:
+                raise DataError(f"{file}: a list of files means one DICOM series; read other files one by one.")
+        return read_dicom(files, series)
+    source = existing(path)
+    suffix = known_suffix(source)
+    if source.is_dir() or suffix in DICOM_SUFFIXES + ARCHIVE_SUFFIXES or (suffix is None and is_dicom(source)):
+        from medresnet3d.io.dicom import read_dicom
+
+        return read_dicom(source, series)
+    if suffix is None:
+        raise DataError(
+            f"{source}: the file extension is not known; known are {', '.join(KNOWN_SUFFIXES)} and DICOM folders."
+        )
+    if source.stat().st_size == 0:
+        raise DataError(f"{source}: the file is empty; copy it again from its source.")
+    if suffix in NIFTI_SUFFIXES:
+        from medresnet3d.io.nifti import read_nifti
+
+        return read_nifti(source)
+    from medresnet3d.io.itk import read_itk
+
+    return read_itk(source)
+
+
+def existing(path: PathLike) -> Path:
+    """Give ``path`` as a :class:`~pathlib.Path` that exists.
+
+    Raises:
+        DataError: if there is no such file or folder.
+    """
+    found = Path(path).expanduser()
+    if not found.exists():
+        raise DataError(f"{found}: no such file or folder; check the path.")
+    return found
+
+
+def is_dicom(path: PathLike) -> bool:
+    """Tell whether a file is DICOM by its content: the ``DICM`` mark, or a group 0008 element at its very start."""
+    source = Path(path)
+    if not source.is_file():
+        return False
+    with source.open("rb") as handle:
+        start = handle.read(132)
+    return start[128:132] == b"DICM" or (start[:2] == b"\x08\x00" and len(start) == 132 and start[3:4] == b"\x00")
