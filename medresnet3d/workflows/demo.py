@@ -190,6 +190,7 @@ def _write_report(
     seconds: dict[str, float],
 ) -> Path:
     from medresnet3d.reports import (
+        Block,
         Cases,
         Figure,
         Heading,
@@ -222,7 +223,7 @@ def _write_report(
     tiles.append(
         Tile("AUC, nodule or look-alike", f"{auc.value:.3f}", f"phantoms; 95% interval {auc.low:.3f} to {auc.high:.3f}")
     )
-    blocks = [
+    blocks: list[Block] = [
         Tiles(tiles),
         Heading("A real brain, segmented", f"by the shipped bundle {BRAIN_BUNDLE}, in {prediction.seconds:.0f} s"),
         Text(REAL_NOTE),
