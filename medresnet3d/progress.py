@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 T = TypeVar("T")
 PLAIN_INTERVAL_S = 5.0
@@ -30,7 +30,7 @@ class Progress:
         self.status = ""
         self._started = time.monotonic()
         self._last_line = self._started
-        self._bar = None
+        self._bar: Any = None
 
     def __enter__(self) -> Self:
         """Start the display."""
@@ -88,7 +88,7 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
         description: what is being done.
         total: number of items; taken from ``len(items)`` where it has one.
     """
-    size = total if total is not None else (len(items) if hasattr(items, "__len__") else None)
+    size = total if total is not None else (len(items) if isinstance(items, Sized) else None)
     with Progress(description, size) as progress:
         for item in items:
             yield item

@@ -1,0 +1,212 @@
+"""Data sets, samplers and loaders whose every sample depends on (seed, epoch, index) alone."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from monai.data import DataLoader
+from monai.transforms import Compose, RandomizableTrait, Transform
+from torch.utils.data import Dataset, Sampler
+
+from medresnet3d.data.seeding import derive_seed, seeded
+from medresnet3d.errors import ConfigError, DataError
+from medresnet3d.progress import track
+
+
+class SeededDataset(Dataset):
+    """Items put through transforms; what is random about item ``i`` in epoch ``e`` is drawn from ``(seed, e, i)``.
+
+    So the same seed gives the same samples for any number of worker processes, and a run that is resumed in the middle
+    of an epoch sees what the unbroken run saw. The global generators of torch, numpy and python are seeded for the
+    time of a sample's transforms and put back afterwards, for transforms that draw from them.
+
+    Args:
+        data: item dictionaries, e.g. from :func:`medresnet3d.data.items`.
+        transform: a transform or MONAI ``Compose`` applied to each item.
+        seed: a non-negative integer.
+        repeats: how many times an epoch goes through ``data`` (several random crops of each scan); the data set's
+            length is ``repeats * len(data)``.
+        cache: keep the results of the leading deterministic transforms in memory: all (``True``), none (``False``), or
+            those of the first ``cache`` items.
+
+    Raises:
+        ConfigError: if ``data`` is no sequence of items or ``repeats`` is below 1.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[Mapping[str, Any]],
+        transform: Callable[[Any], Any] | Sequence[Callable[[Any], Any]] | None = None,
+        seed: int = 0,
+        repeats: int = 1,
+        cache: bool | int = True,
+    ) -> None:
+        if isinstance(data, str) or not isinstance(data, Sequence):
+            raise ConfigError(
+                f"A data set needs a list of items, not {type(data).__name__}; use medresnet3d.data.items."
+            )
+        if repeats < 1:
+            raise ConfigError(f"repeats is {repeats}; it must be 1 or more.")
+        self.data = data
+        self.transform = (transform if isinstance(transform, Compose) else Compose(transform)).flatten()
+        self.seed = seed
+        self.repeats = repeats
+        self.epoch = 0
+        self._cached_items = (len(data) if cache else 0) if isinstance(cache, bool) else min(cache, len(data))
+        self._cache: dict[int, Any] = {}
+        self._first_random = self._find_first_random()
+
+    def _find_first_random(self) -> int:
+        first = self.transform.get_index_of_first(
+            lambda each: isinstance(each, RandomizableTrait) or not isinstance(each, Transform)
+        )
+        return len(self.transform.transforms) if first is None else first
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose random streams the next samples are drawn from."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Return the number of samples of one epoch."""
+        return self.repeats * len(self.data)
+
+    def fill_cache(self) -> None:
+        """Run the deterministic transforms of all items that are to be kept and are not yet (before workers start)."""
+        missing = [i for i in range(self._cached_items) if i not in self._cache]
+        for i in track(missing, "reading the data"):
+            self._deterministic(i)
+
+    def _deterministic(self, i: int) -> Any:
+        if i in self._cache:
+            return self._cache[i]
+        result = self.transform(dict(self.data[i]), end=self._first_random)
+        if i < self._cached_items:
+            self._cache[i] = result
+        return result
+
+    def __getitem__(self, index: int) -> Any:
+        """Return sample ``index`` of the current epoch."""
+        if index < 0:
+            index += len(self)
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        i = index % len(self.data)
+        item = self._deterministic(i)
+        if i in self._cache:
+            item = deepcopy(item)
+        seed = derive_seed(self.seed, self.epoch, index)
+        with seeded(seed):
+            self.transform.set_random_state(seed=seed)
+            return self.transform(item, start=self._first_random)
+
+
+class SeededSampler(Sampler[int]):
+    """The order of samples from ``(seed, epoch)`` alone, from any position on, shared out over the ranks of a run.
+
+    With several processes (``torch.distributed``) each gets every ``world_size``-th sample. A shuffled order is filled
+    up from its beginning so that all have equally many, as torch's ``DistributedSampler`` does; an unshuffled one is
+    not, so that no case is counted twice in a validation.
+
+    Args:
+        data_source: the data set, or anything with a length.
+        shuffle: draw a new order in each epoch.
+        seed: a non-negative integer.
+    """
+
+    def __init__(self, data_source: Any, shuffle: bool = True, seed: int = 0) -> None:
+        self.data_source = data_source
+        self.shuffle = shuffle
+        self.seed = seed
+        self.epoch = 0
+        self.start = 0
+
+    def set_epoch(self, epoch: int, start: int = 0) -> None:
+        """Choose the epoch, and how many of this process's samples to leave out at its beginning (resumed runs)."""
+        self.epoch = epoch
+        self.start = start
+
+    def _order(self) -> np.ndarray:
+        size = len(self.data_source)
+        order = np.arange(size)
+        if self.shuffle:
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(size)
+        rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        if self.shuffle or size < world_size:
+            order = np.resize(order, -(-size // world_size) * world_size)
+        return order[rank::world_size]
+
+    def __len__(self) -> int:
+        """Return the number of samples of a whole epoch in this process."""
+        return len(self._order())
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield the indices of this process's samples."""
+        return iter(self._order()[self.start :].tolist())
+
+
+class SeededDataLoader(DataLoader):
+    """MONAI's loader over a :class:`SeededDataset` with a :class:`SeededSampler`; see :func:`data_loader`."""
+
+    def __iter__(self) -> Any:
+        """Fill the cache before worker processes start, since what they cache is lost with them."""
+        if self.num_workers > 0 and isinstance(self.dataset, SeededDataset):
+            self.dataset.fill_cache()
+        return super().__iter__()
+
+    def set_epoch(self, epoch: int, start_batch: int = 0) -> None:
+        """Choose the epoch and the first batch to deliver, for the next time the loader is iterated."""
+        if hasattr(self.dataset, "set_epoch"):
+            self.dataset.set_epoch(epoch)
+        if isinstance(self.sampler, SeededSampler):
+            self.sampler.set_epoch(epoch, start_batch * (self.batch_size or 1))
+
+
+def _start_worker(worker: int) -> None:
+    """Leave Ctrl-C to the main process, which finishes its iteration and saves."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def data_loader(
+    dataset: Dataset,
+    batch_size: int = 1,
+    shuffle: bool = False,
+    seed: int = 0,
+    num_workers: int = 0,
+    drop_last: bool | None = None,
+) -> SeededDataLoader:
+    """Make a loader that gives the same batches for any number of workers and from any batch on.
+
+    Args:
+        dataset: usually a :class:`SeededDataset`; any data set with a length will do.
+        batch_size: samples in a batch.
+        shuffle: draw a new order in each epoch.
+        seed: a non-negative integer.
+        num_workers: worker processes; 0 loads in this process.
+        drop_last: leave out the incomplete last batch; ``None`` does so when shuffling more samples than fit in one
+            batch (a batch of a single sample breaks batch normalisation, and another epoch sees the ones left out).
+
+    Raises:
+        DataError: if the data set is empty.
+        ConfigError: if ``batch_size`` is below 1.
+    """
+    size = len(dataset)  # type: ignore[arg-type]
+    if size == 0:
+        raise DataError("The data set is empty: there is nothing to load; check the manifest's lists.")
+    if batch_size < 1:
+        raise ConfigError(f"batch_size is {batch_size}; it must be 1 or more.")
+    sampler = SeededSampler(dataset, shuffle=shuffle, seed=seed)
+    return SeededDataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=num_workers,
+        drop_last=(shuffle and len(sampler) > batch_size) if drop_last is None else drop_last,
+        worker_init_fn=_start_worker,
+        generator=torch.Generator().manual_seed(seed),
+    )

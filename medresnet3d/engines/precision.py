@@ -1,0 +1,173 @@
+"""Mixed precision, and a guard against a wrong gradient in oneDNN's bf16 convolutions.
+
+On CPUs with AVX512_BF16, torch 2.13 and 2.15 compute the bf16 weight gradient of a padded 3D convolution wrongly (NaN,
+infinity, plain wrong numbers; now and then the process crashes) when the input is less deep than the kernel and the
+output is deeper than 1: kernel 3 at depth 2, kernel 5 at depths 2 to 4. The first spatial axis counts, not the others;
+the output and the input's gradient are right; 1D and 2D, grouped and dilated convolutions are not affected. Transposed
+convolutions are, with the roles of input and output exchanged. :class:`SafeConvolutions` computes those layers in
+fp32; :func:`self_test` says whether the torch at hand has the fault.
+"""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
+
+from medresnet3d.errors import ConfigError
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+_CONVOLUTIONS = {torch.conv3d, F.conv3d}
+_TRANSPOSED = {torch.conv_transpose3d, F.conv_transpose3d}
+_PROBE = "import sys; from medresnet3d.engines.precision import weight_gradient_error; print(weight_gradient_error())"
+
+
+class SafeConvolutions(TorchFunctionMode):
+    """While active, compute CPU 3D convolutions that are less deep than their kernel in fp32 (see the module)."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Call ``func``, in fp32 where its bf16 weight gradient may be wrong."""
+        kwargs = kwargs or {}
+        if func in _CONVOLUTIONS or func in _TRANSPOSED:
+            return self._convolve(func, *args, **kwargs)
+        return func(*args, **kwargs)
+
+    def _convolve(
+        self,
+        func: Callable[..., Any],
+        input: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None = None,
+        stride: int | tuple[int, ...] = 1,
+        *args: Any,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        low = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else input.dtype
+        shallow = _is_shallow(func, input.shape[2], weight.shape[2], stride)
+        if input.device.type != "cpu" or low != torch.bfloat16 or not shallow:
+            return func(input, weight, bias, stride, *args, **kwargs)
+        with torch.autocast("cpu", enabled=False):
+            bias = None if bias is None else bias.float()
+            return func(input.float(), weight.float(), bias, stride, *args, **kwargs).to(low)
+
+
+def _is_shallow(func: Callable[..., Any], depth: int, kernel: int, stride: int | tuple[int, ...]) -> bool:
+    """Say whether the deeper side (the input; a transposed convolution's output) is less deep than the kernel."""
+    if func in _CONVOLUTIONS:
+        return depth < kernel
+    # A transposed one's output is (depth - 1) * stride + kernel - 2 * padding deep, with 2 * padding < kernel.
+    return (depth - 1) * (stride if isinstance(stride, int) else stride[0]) < kernel
+
+
+def weight_gradient_error(guard: bool = False, depth: int = 2, kernel: int = 3) -> float:
+    """Return the relative error of the bf16 weight gradient of a small padded 3D convolution on the CPU.
+
+    Args:
+        guard: compute it under :class:`SafeConvolutions`.
+        depth: size of the input's first spatial axis; the others are 4.
+        kernel: kernel size in all axes.
+
+    Returns:
+        ``|g - g32| / |g32|``: about 0.003 when it is right; infinity when it is not finite.
+    """
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(2, 16, depth, 4, 4, generator=generator)
+    weight = torch.randn(16, 16, kernel, kernel, kernel, generator=generator)
+    gradients: list[torch.Tensor] = []
+    for precision in (Precision("fp32"), Precision("bf16", guard=guard)):
+        w = weight.clone().requires_grad_()
+        with precision.active(torch.device("cpu")):
+            output = F.conv3d(image, w, padding=kernel // 2)
+        gradients += torch.autograd.grad(output.float().square().mean(), w)
+    exact, low = gradients
+    error = float((low - exact).norm() / exact.norm())
+    return float("inf") if math.isnan(error) else error
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """What :func:`self_test` found.
+
+    Attributes:
+        torch: version of torch.
+        fast_bf16: whether this CPU computes bf16 in hardware.
+        affected: whether this torch's bf16 weight gradient is wrong for a shallow 3D convolution on this CPU.
+        guarded: whether the gradient is right under :class:`SafeConvolutions`.
+    """
+
+    torch: str
+    fast_bf16: bool
+    affected: bool
+    guarded: bool
+
+
+def self_test() -> SelfTest:
+    """Try the case that :class:`SafeConvolutions` guards against: without it (in another process) and with it."""
+    process = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, text=True, check=False)
+    affected = process.returncode != 0 or float(process.stdout) > 0.05
+    guarded = weight_gradient_error(guard=True) < 0.05
+    return SelfTest(torch=str(torch.__version__), fast_bf16=cpu_has_bf16(), affected=affected, guarded=guarded)
+
+
+def cpu_has_bf16() -> bool:
+    """Return whether this CPU multiplies bf16 numbers in hardware (AVX512_BF16 or AMX)."""
+    if torch.backends.cpu.get_cpu_capability() != "AVX512" or not torch.backends.mkldnn.is_available():
+        return False
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+class Precision:
+    """The number format of a network's computations.
+
+    Args:
+        name: ``"fp32"``; ``"bf16"``; ``"fp16"`` (CUDA only, with loss scaling); ``"auto"``: bf16 where the device is
+            fast at it, else fp32.
+        guard: compute in fp32 what is known to be wrong in bf16 on the CPU.
+
+    Raises:
+        ConfigError: if there is no such format.
+    """
+
+    def __init__(self, name: str = "auto", guard: bool = True) -> None:
+        if name not in PRECISIONS:
+            raise ConfigError(f'precision is "{name}"; use one of {", ".join(PRECISIONS)}.')
+        self.name = name
+        self.guard = guard
+
+    def resolve(self, device: torch.device) -> str:
+        """Return ``fp32``, ``bf16`` or ``fp16`` for that device.
+
+        Raises:
+            ConfigError: for fp16 on a CPU.
+        """
+        if self.name == "fp16" and device.type != "cuda":
+            raise ConfigError('precision "fp16" needs a CUDA device; use auto, bf16 or fp32.')
+        if self.name != "auto":
+            return self.name
+        fast = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else cpu_has_bf16()
+        return "bf16" if fast else "fp32"
+
+    @contextmanager
+    def active(self, device: torch.device) -> Iterator[None]:
+        """Compute in this format inside the block."""
+        name = self.resolve(device)
+        if name == "fp32":
+            yield
+            return
+        with torch.autocast(device.type, dtype=torch.bfloat16 if name == "bf16" else torch.float16):
+            if device.type == "cpu" and self.guard:
+                with SafeConvolutions():
+                    yield
+            else:
+                yield

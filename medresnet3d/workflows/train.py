@@ -1,0 +1,280 @@
+"""``train``: from a bundle and a data set to a run folder with checkpoints, a report and a ready bundle."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medresnet3d.bundle.load import load_config
+from medresnet3d.bundle.registry import read_metadata
+from medresnet3d.bundle.trust import require_trust
+from medresnet3d.data.manifest import Manifest, load_manifest
+from medresnet3d.errors import ConfigError, DataError, MedResNetError
+from medresnet3d.workflows import run_folder
+from medresnet3d.workflows.evaluation_data import split_patients
+from medresnet3d.workflows.ready_bundle import write_ready_bundle
+
+if TYPE_CHECKING:
+    from monai.bundle import ConfigParser
+
+
+@dataclass(frozen=True)
+class _Training:
+    """One training: what is trained on what, and where it goes."""
+
+    bundle: Path
+    manifest: Manifest
+    run: Path
+    overrides: dict[str, Any]
+    device: str
+    command: str
+    resume_command: str
+
+
+def train(
+    bundle: str | os.PathLike[str],
+    data: str | os.PathLike[str] | Manifest,
+    output: str | os.PathLike[str],
+    *,
+    resume: bool = False,
+    device: str = "auto",
+    set: Mapping[str, Any] | Iterable[str] = (),
+    trust: bool = False,
+) -> Path:
+    """Train a bundle on a data set.
+
+    The run folder gets ``config.json`` (the configuration with all overrides; MONAI runs it), ``environment.json``
+    (versions, seed, data), ``metrics.csv``, ``tensorboard/``, ``checkpoints/{last,best}.pt``, ``report.html`` and
+    ``bundle/``, which ``infer`` and ``evaluate`` take. Under ``torchrun`` the processes share the work.
+
+    Args:
+        bundle: a name from ``bundle list``, a bundle folder or a run folder.
+        data: the manifest.
+        output: the run folder; it must be new or empty, or with ``resume`` that of the run to go on with.
+        resume: go on from the last checkpoint, to the same result as an unbroken run.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+        set: configuration ids to override: a mapping, or ``id=value`` texts; a resumed run has its own by default.
+        trust: accept a bundle from elsewhere although the inspection found something.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        ConfigError: if the folder is taken, a resumed run was started differently, or an override does not fit.
+        DataError: if the manifest cannot be used, the loss becomes NaN or the disk is full.
+        BundleError: if the bundle is not found or cannot be trained.
+        UntrustedBundleError: if a bundle from elsewhere is not trusted.
+        TrainingInterrupted: after Ctrl-C, when the state is saved; a ``KeyboardInterrupt``.
+    """
+    run = Path(output).resolve()
+    source = run_folder.find_source(bundle, run)
+    require_trust(source, trust)
+    manifest = data if isinstance(data, Manifest) else load_manifest(Path(data))
+    _check_task(source, manifest)
+    is_main = int(os.environ.get("RANK", "0")) == 0
+    if is_main:
+        run_folder.check_folder(run, resume)
+    overrides = _fit_classes(source, manifest, run_folder.run_overrides(run, resume, set))
+    names = (bundle, manifest.path or "MANIFEST", run, overrides, device)
+    training = _Training(
+        source,
+        manifest,
+        run,
+        overrides,
+        device,
+        run_folder.command_line(*names),
+        run_folder.command_line(*names, resume=True),
+    )
+    parser = _configure(training)
+    if is_main:
+        _record(training, parser, resume)
+    if resume:
+        run_folder.set_resume(parser.get())
+    _run(training, parser)
+    if is_main:
+        _finish(training, _name_device(parser))
+    return run
+
+
+def _check_task(bundle: Path, manifest: Manifest) -> None:
+    task = read_metadata(bundle).get("task")
+    if task in ("classification", "regression", "segmentation", "detection", "conversion") and task != manifest.task:
+        raise DataError(
+            f"{manifest.where}: the data set is for {manifest.task}, but {bundle.name} does {task}; "
+            "choose a bundle for that task with `medresnet3d bundle list`."
+        )
+
+
+def _fit_classes(bundle: Path, manifest: Manifest, overrides: dict[str, Any]) -> dict[str, Any]:
+    """Give a classifier as many classes as the data set has, unless the user says how many."""
+    if manifest.task != "classification" or not manifest.labels or "num_classes" in overrides:
+        return overrides
+    own = load_config(bundle, ("train.json",)).get("num_classes")
+    return overrides if own in (None, len(manifest.labels)) else {**overrides, "num_classes": len(manifest.labels)}
+
+
+def _configure(training: _Training) -> ConfigParser:
+    """Read the bundle's training configuration for this data, folder and device."""
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    files = ("train.json", "multi_gpu_train.json") if several else ("train.json",)
+    parser = load_config(training.bundle, files, training.overrides)
+    config = parser.get()
+    if not run_folder.count_handlers(config):
+        raise ConfigError(
+            f"{training.bundle.name}: its train.json does not use {run_folder.HANDLERS}, so this command cannot resume "
+            "or record it; run it with `python -m monai.bundle run`."
+        )
+    config["data"] = str(training.manifest.path)
+    config["output_dir"] = str(training.run)
+    if isinstance(config.get("device"), dict) and "name" in config["device"]:
+        config["device"]["name"] = training.device
+    elif training.device != "auto":
+        config["device"] = {"_target_": "medresnet3d.engines.select_device", "name": training.device}
+    parser.set(config)
+    return parser
+
+
+def _record(training: _Training, parser: ConfigParser, resume: bool) -> None:
+    """Write config.json and environment.json; when resuming, compare with what is there instead."""
+    environment = run_folder.describe_run(training.bundle, training.manifest, training.overrides, training.command) | {
+        "seed": parser.get("seed"),
+        "device": training.device,
+        "patients": split_patients(parser.get(), training.manifest),
+    }
+    config = parser.get()
+    if resume and (training.run / run_folder.CONFIG).is_file():
+        run_folder.check_same_run(training.run, config, environment)
+        return
+    run_folder.write_json(environment, training.run / run_folder.ENVIRONMENT)
+    run_folder.write_json(config, training.run / run_folder.CONFIG)
+
+
+def _run(training: _Training, parser: ConfigParser) -> None:
+    from medresnet3d.engines.trainer import TrainingInterrupted
+
+    try:
+        with _quiet_engines():
+            for part in ("initialize", "run", "finalize"):
+                if part in parser:
+                    parser.get_parsed_content(part)
+    except TrainingInterrupted as stop:
+        raise TrainingInterrupted(f"{stop} Go on with: {training.resume_command}") from None
+    except Exception as error:
+        cause = _own_error(error)
+        if cause is None:
+            raise
+        raise cause from None
+
+
+def _own_error(error: BaseException | None) -> MedResNetError | None:
+    """Return this package's error that MONAI wrapped in its own while it built or ran a component."""
+    while error is not None and not isinstance(error, MedResNetError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+@contextmanager
+def _quiet_engines() -> Iterator[None]:
+    """Keep ignite from logging an error that is reported as one sentence anyway."""
+    logger = logging.getLogger("ignite")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _name_device(parser: ConfigParser) -> str:
+    """Return the device that was computed on, with the name of the GPU."""
+    import torch
+
+    device = torch.device(parser.get_parsed_content("device"))
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+
+
+def _finish(training: _Training, device: str) -> None:
+    """Write the ready bundle and the report of a run that has come to its end."""
+    from medresnet3d.engines.checkpoint import load_checkpoint
+    from medresnet3d.reports import training_report
+
+    run = training.run
+    best = load_checkpoint(run / "checkpoints" / "best.pt")
+    last = load_checkpoint(run / "checkpoints" / "last.pt")
+    environment = run_folder.read_json(run / run_folder.ENVIRONMENT)
+    environment["result"] = {"device": device} | {key: last["trainer"][key] for key in ("iteration", "precision")}
+    run_folder.write_json(environment, run / run_folder.ENVIRONMENT)
+    history = last["session"]["history"]
+    chosen = next((row for row in history if row["epoch"] == last["session"]["best_epoch"]), history[-1])
+    metrics = {
+        name.removeprefix("val_"): value
+        for name, value in chosen.items()
+        if name.startswith("val_") and math.isfinite(value)
+    }
+    facts = _facts(training, environment, last, chosen)
+    write_ready_bundle(
+        training.bundle,
+        run / "bundle",
+        state_dict=best["network"],
+        overrides=training.overrides,
+        manifest=training.manifest,
+        facts=facts,
+        metrics=metrics,
+    )
+    training_report(
+        run,
+        what={**facts, "device": device, "command": training.command},
+        results=metrics or {"training loss": chosen["train_loss"]},
+        inputs=_inputs(training.manifest),
+        warnings=_warnings(training.manifest, metrics),
+        subtitle=f"{facts['bundle']} trained on {training.manifest.name}",
+    )
+
+
+def _facts(
+    training: _Training, environment: Mapping[str, Any], last: Mapping[str, Any], chosen: Mapping[str, float]
+) -> dict[str, Any]:
+    counts = {name: len(entries) for name, entries in training.manifest.sections.items()}
+    return {
+        "bundle": f"{environment['bundle']['name']} {environment['bundle']['version']}".strip(),
+        "data set": training.manifest.name,
+        "manifest sha256": training.manifest.content_hash(),
+        "cases listed": ", ".join(f"{number} {name}" for name, number in counts.items()),
+        "epochs": int(last["session"]["history"][-1]["epoch"]),
+        "best epoch": int(chosen["epoch"]),
+        "seed": environment["seed"],
+        "precision": last["trainer"]["precision"],
+        "minutes": round(sum(row["seconds"] for row in last["session"]["history"]) / 60, 1),
+        "settings": ", ".join(f"{key}={value}" for key, value in training.overrides.items()) or "the bundle's own",
+        "medresnet3d": environment["versions"]["medresnet3d"],
+    }
+
+
+def _inputs(manifest: Manifest) -> list[dict[str, Any]]:
+    return [
+        {
+            "section": name,
+            "image": entry["image"] if isinstance(entry["image"], str) else ", ".join(entry["image"]),
+            "patient": entry.get("patient", ""),
+        }
+        for name, entries in manifest.sections.items()
+        for entry in entries
+    ]
+
+
+def _warnings(manifest: Manifest, metrics: Mapping[str, float]) -> list[str]:
+    warnings = []
+    if metrics:
+        warnings.append(
+            "The figures of this report are of the validation cases that also chose the best epoch, so they flatter; "
+            "measure on cases the training never saw with `medresnet3d evaluate`."
+        )
+    if metrics and "validation" not in manifest.sections:
+        warnings.append("The manifest lists no validation cases; a part of the training patients was held out for it.")
+    return warnings
