@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from medresnet3d.cli.common import command
+
 
 def demo(
     output: Annotated[
@@ -22,4 +24,4 @@ def demo(
 
 def register(app: typer.Typer) -> None:
     """Add the verb to the command line."""
-    app.command()(demo)
+    app.command("demo")(command(demo))

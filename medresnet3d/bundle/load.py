@@ -1,0 +1,292 @@
+"""Load what a bundle holds: its configuration, its weights (tensors only) and its network."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medresnet3d.bundle.registry import find_bundle, weights_file
+from medresnet3d.bundle.trust import require_trust
+from medresnet3d.errors import BundleError, ConfigError, WeightsError
+
+if TYPE_CHECKING:
+    import torch
+    from monai.bundle import ConfigParser
+    from torch import Tensor
+
+_SUFFIXES = (".json", ".yaml", ".yml")
+_STATE_KEYS = ("model", "network", "state_dict")
+
+
+def config_file(path: str | os.PathLike[str], name: str) -> Path:
+    """The file ``configs/<name>`` of a bundle; other suffixes that MONAI reads are tried too.
+
+    Raises:
+        BundleError: if the bundle has no such file.
+    """
+    wanted = Path(path) / "configs" / name
+    for candidate in (wanted, *(wanted.with_suffix(suffix) for suffix in _SUFFIXES)):
+        if candidate.is_file():
+            return candidate
+    raise BundleError(f"{wanted} is missing; this bundle cannot do what was asked.")
+
+
+def load_config(
+    path: str | os.PathLike[str],
+    files: Sequence[str] = ("inference.json",),
+    overrides: Mapping[str, Any] | Iterable[str] = (),
+) -> ConfigParser:
+    """Read a bundle's configuration with MONAI, later files over earlier ones, with ``bundle_root`` set to its folder.
+
+    Call :func:`medresnet3d.bundle.trust.require_trust` first: what the parser gives may run code.
+
+    Args:
+        path: bundle folder.
+        files: file names in ``configs/``, e.g. ``("train.json", "evaluate.json")``.
+        overrides: see :func:`apply_overrides`.
+
+    Raises:
+        BundleError: if a file is missing or cannot be read.
+        ConfigError: if an override does not fit.
+    """
+    from monai.bundle import ConfigParser
+
+    folder = Path(path).resolve()
+    sources = [str(config_file(folder, name)) for name in files]
+    parser = ConfigParser()
+    try:
+        parser.read_meta(str(config_file(folder, "metadata.json")))
+        parser.read_config(sources)
+    except (ValueError, OSError, RecursionError) as error:
+        raise BundleError(f"{folder / 'configs'}: the configuration cannot be read ({error}).") from error
+    parser["bundle_root"] = str(folder)
+    parser.set(_anchor_macros(parser.get(), folder))
+    apply_overrides(parser, overrides)
+    return parser
+
+
+def _anchor_macros(config: Any, folder: Path) -> Any:
+    """Let ``%file::id`` mean a file of the bundle (MONAI would look in the current folder), as the inspection does."""
+    from monai.bundle import ConfigParser
+
+    if isinstance(config, dict):
+        return {key: _anchor_macros(value, folder) for key, value in config.items()}
+    if isinstance(config, list):
+        return [_anchor_macros(value, folder) for value in config]
+    if not isinstance(config, str) or not config.startswith("%"):
+        return config
+    file, target = ConfigParser.split_path_id(config[1:])
+    if not file:
+        return config
+    return f"%{folder / file}::{target}" if target else f"%{folder / file}"
+
+
+def parse_overrides(overrides: Mapping[str, Any] | Iterable[str]) -> dict[str, Any]:
+    """Read ``id=value`` texts (``--set``): the value is JSON where it can be, a string otherwise.
+
+    Args:
+        overrides: texts such as ``"train::trainer::max_epochs=5"`` or ``"size=paper"``; a mapping is taken as it is.
+
+    Raises:
+        ConfigError: if a text has no ``=`` or no id.
+    """
+    if isinstance(overrides, Mapping):
+        return dict(overrides)
+    values: dict[str, Any] = {}
+    for pair in overrides:
+        key, separator, text = pair.partition("=")
+        if not separator or not key.strip():
+            raise ConfigError(f"--set {pair!r}: write it as id=value, for example --set learning_rate=0.001.")
+        values[key.strip()] = _parse_value(text)
+    return values
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def apply_overrides(parser: ConfigParser, overrides: Mapping[str, Any] | Iterable[str]) -> None:
+    """Set ids of a configuration that has not been parsed yet.
+
+    Args:
+        parser: the configuration.
+        overrides: ids and values, or ``id=value`` texts. An id must exist, or name a new argument of a component.
+
+    Raises:
+        ConfigError: for an unknown id; the message names the nearest.
+    """
+    for key, value in parse_overrides(overrides).items():
+        normal = key.replace("#", "::")
+        if normal not in parser and not _is_new_argument(parser, normal):
+            near = difflib.get_close_matches(normal, _known_ids(parser.get()), n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else "`medresnet3d bundle show BUNDLE` lists the ids."
+            raise ConfigError(f"--set {key}: the bundle's configuration has no id {key!r}; {hint}")
+        parser[normal] = value
+
+
+def _is_new_argument(parser: ConfigParser, key: str) -> bool:
+    parent, separator, _ = key.rpartition("::")
+    component = parser.get(parent) if separator else None
+    return isinstance(component, dict) and "_target_" in component
+
+
+def _known_ids(config: Any, prefix: str = "") -> list[str]:
+    if not isinstance(config, dict):
+        return []
+    ids = []
+    for key, value in config.items():
+        if not str(key).startswith("_"):
+            ids += [f"{prefix}{key}", *_known_ids(value, f"{prefix}{key}::")]
+    return ids
+
+
+def load_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Read trained weights: tensors only, never objects. Half precision becomes float32.
+
+    Args:
+        path: a weights file (``.pt`` state dict, ``.safetensors``) or a bundle folder.
+
+    Raises:
+        WeightsError: if the weights are missing, unreadable or anything but plain tensors.
+    """
+    file = _find_weights(Path(path))
+    content = _read_safetensors(file) if file.suffix == ".safetensors" else _read_torch(file)
+    return {name: _to_float32(tensor) for name, tensor in _tensors(content, file).items()}
+
+
+def _find_weights(path: Path) -> Path:
+    if path.is_file():
+        return path
+    file = weights_file(path)
+    if file is None:
+        raise WeightsError(
+            f"{path}: this bundle has no trained weights: train it with "
+            f"`medresnet3d train {path.name} --data MANIFEST -o RUN`."
+        )
+    return file
+
+
+def _read_torch(file: Path) -> Any:
+    import pickle
+
+    import torch
+
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError, KeyError, TypeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(f"{file}: not a state dict of plain tensors ({reason}); it was not loaded.") from error
+
+
+def _read_safetensors(file: Path) -> Any:
+    try:
+        import safetensors
+        import safetensors.torch
+    except ImportError as error:
+        raise WeightsError(
+            f"{file}: reading this needs safetensors: pip install 'medresnet3d[safetensors]'."
+        ) from error
+    try:
+        return safetensors.torch.load_file(file)
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"{file}: not a readable safetensors file ({error}); it was not loaded.") from error
+
+
+def _tensors(content: Any, file: Path) -> dict[str, Tensor]:
+    import torch
+
+    for key in _STATE_KEYS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    if not isinstance(content, Mapping) or not content:
+        raise WeightsError(f"{file}: holds no state dict (names and tensors); it was not loaded.")
+    strange = [name for name, value in content.items() if not isinstance(value, torch.Tensor)]
+    if strange:
+        raise WeightsError(f"{file}: {strange[0]!r} is not a tensor; a state dict holds tensors only.")
+    return {str(name): value for name, value in content.items()}
+
+
+def _to_float32(tensor: Tensor) -> Tensor:
+    import torch
+
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def fill_network(network: torch.nn.Module, state: Mapping[str, Tensor], source: str | os.PathLike[str]) -> None:
+    """Put ``state`` into ``network``, every parameter, none left over.
+
+    Args:
+        network: takes the weights.
+        state: names and tensors.
+        source: where they come from, for the message.
+
+    Raises:
+        WeightsError: naming the first parameters that are missing, left over or of another shape.
+    """
+    own = network.state_dict()
+    problems = [f"{name} is missing" for name in own if name not in state]
+    problems += [f"{name} is not part of the network" for name in state if name not in own]
+    problems += [
+        f"{name} is {tuple(state[name].shape)}, the network wants {tuple(own[name].shape)}"
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    if problems:
+        shown = "; ".join(problems[:3]) + ("" if len(problems) <= 3 else f"; and {len(problems) - 3} more")
+        raise WeightsError(f"{source}: the weights do not fit the network: {shown}. Use the settings of the training.")
+    network.load_state_dict(dict(state))
+
+
+def load_network(
+    name_or_path: str | os.PathLike[str],
+    weights: bool = True,
+    device: str | torch.device = "cpu",
+    trust: bool = False,
+    **overrides: Any,
+) -> torch.nn.Module:
+    """The network of a bundle, in eval mode.
+
+    Args:
+        name_or_path: a name from ``bundle list``, a bundle folder or a RUN folder.
+        weights: load the trained weights; ``False`` gives freshly initialised ones.
+        device: where to put it.
+        trust: accept a bundle from elsewhere although the inspection found something.
+        **overrides: values of configuration ids, e.g. ``width=64``.
+
+    Raises:
+        BundleError: if the bundle is not found or defines no ``network_def``.
+        UntrustedBundleError: if a bundle from elsewhere is not trusted.
+        WeightsError: if the weights are missing or do not fit.
+    """
+    import torch
+
+    folder = find_bundle(name_or_path)
+    require_trust(folder, trust)
+    parser = load_config(folder, ("inference.json",), overrides)
+    if "network_def" not in parser:
+        raise BundleError(f"{folder}: configs/inference.json defines no `network_def`; the network cannot be built.")
+    network = parser.get_parsed_content("network_def")
+    if not isinstance(network, torch.nn.Module):
+        raise BundleError(f"{folder}: `network_def` in configs/inference.json is not a network.")
+    if weights:
+        fill_network(network, load_state_dict(folder), _find_weights(folder))
+    return network.to(torch.device(device)).eval()
+
+
+def weights_hash(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of the weights file of a bundle folder (or of the file itself), as hexadecimal digits.
+
+    Raises:
+        WeightsError: if there are no weights.
+    """
+    with _find_weights(Path(path)).open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
