@@ -1,0 +1,76 @@
+"""Classification networks by name: one registry for every bundle that chooses its architecture by an id."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from functools import partial
+
+from torch import nn
+
+from medresnet3d.errors import ConfigError
+from medresnet3d.networks.densenet import DenseNetClassifier
+from medresnet3d.networks.mobilenet import MobileNetV1
+from medresnet3d.networks.resnet import ResNetClassifier
+from medresnet3d.networks.vgg import VGG
+from medresnet3d.networks.xception import Xception
+
+ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
+    **{f"resnet{depth}": partial(ResNetClassifier, depth) for depth in (10, 18, 34, 50, 101, 152)},
+    "densenet121": DenseNetClassifier,
+    "vgg16": partial(VGG, 16),
+    "vgg16_bn": partial(VGG, 16, norm="batch"),
+    "vgg19": partial(VGG, 19),
+    "vgg19_bn": partial(VGG, 19, norm="batch"),
+    "mobilenet_v1": MobileNetV1,
+    "xception": Xception,
+}
+WIDTHS: dict[str, float] = {"slim": 0.25, "paper": 1.0}
+
+
+def _choice(value: str, choices: dict, what: str) -> str:
+    """``value`` if it is one of ``choices``, else an error that lists them and names the nearest."""
+    if value in choices:
+        return value
+    near = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.4)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ConfigError(f"{what} {value!r} is unknown; choose one of {', '.join(choices)}.{hint}")
+
+
+def build_classifier(
+    arch: str = "resnet18",
+    spatial_dims: int = 3,
+    in_channels: int = 1,
+    num_classes: int = 2,
+    size: str = "paper",
+    width: float | None = None,
+    stem_stride: int = 2,
+) -> nn.Module:
+    """Build a classification network by its name.
+
+    Every network maps (B, in_channels, ...) to (B, num_classes) logits and has ``forward_features(x)``, (B, F), and a
+    last layer ``classifier``. Where ImageNet weights are published for the 2D network,
+    :func:`medresnet3d.networks.pretrained.load_imagenet` loads them into the 2D or the 3D one.
+
+    NASNet, the seventh family of Zhang et al. (2019), is left out: its cells are a page of searched wiring each, and in
+    that paper DenseNet-121 and Xception did better.
+
+    Args:
+        arch: a key of :data:`ARCHITECTURES`.
+        spatial_dims: 2 or 3.
+        in_channels: channels of the image.
+        num_classes: number of logits.
+        size: ``"paper"`` for the published number of channels, ``"slim"`` for a quarter of it.
+        width: factor on the number of channels, in place of ``size``.
+        stem_stride: stride of the first convolution: 2 as published, 1 for small cubes. VGG starts without a stride
+            and takes no notice.
+
+    Raises:
+        ConfigError: if ``arch`` or ``size`` is unknown; the message lists the choices.
+    """
+    constructor = ARCHITECTURES[_choice(arch, ARCHITECTURES, "Network architecture")]
+    factor = WIDTHS[_choice(size, WIDTHS, "Network size")] if width is None else width
+    options: dict[str, int] = {} if arch.startswith("vgg") else {"stem_stride": stem_stride}
+    return constructor(
+        spatial_dims=spatial_dims, in_channels=in_channels, num_classes=num_classes, width=factor, **options
+    )

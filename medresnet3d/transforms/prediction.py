@@ -1,0 +1,65 @@
+"""The answers of classifiers and regressors as rows of a table."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+
+from medresnet3d.io.atomic import atomic_path
+
+TABLE = "predictions.csv"
+
+
+class SavePredictiond(MapTransform):
+    """Append one row for each item to ``predictions.csv``: case, path, answer.
+
+    With ``labels`` the answer is the label of the highest probability and a column of probability for each class;
+    without, one column ``value``. The first item of a transform starts the table anew; each row is written at once, so
+    that a killed run leaves whole rows.
+
+    Args:
+        keys: the prediction: probabilities of shape (C,), or one value.
+        output_dir: folder of the table; it is created.
+        labels: class names in index order, as a list or as metadata.json has them (``{"0": "vessel", ...}``).
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        output_dir: str | os.PathLike[str],
+        labels: Sequence[str] | Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(keys)
+        self.table = Path(output_dir) / TABLE
+        by_number = labels if isinstance(labels, Mapping) else {str(n): name for n, name in enumerate(labels or ())}
+        self.labels = [by_number[number] for number in sorted(by_number, key=int)]
+        self._started = False
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Write the row and give ``data`` back unchanged."""
+        item = dict(data)
+        for key in self.key_iterator(item):
+            values = [float(value) for value in torch.as_tensor(item[key]).flatten()]
+            self._write([item.get("case", ""), item.get("path", ""), *self._answer(values)])
+        return item
+
+    def _answer(self, values: list[float]) -> list[Any]:
+        if not self.labels:
+            return values
+        return [self.labels[values.index(max(values))], *(f"{value:.6f}" for value in values)]
+
+    def _write(self, row: list[Any]) -> None:
+        if not self._started:
+            answer = ["label", *(f"probability_{label}" for label in self.labels)] if self.labels else ["value"]
+            with atomic_path(self.table) as temporary, temporary.open("w", newline="", encoding="utf-8") as handle:
+                csv.writer(handle).writerow(["case", "path", *answer])
+            self._started = True
+        with self.table.open("a", newline="", encoding="utf-8") as handle:
+            csv.writer(handle).writerow(row)
