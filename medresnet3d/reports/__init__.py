@@ -1,1 +1,118 @@
-"""HTML reports and figures."""
+"""HTML reports and figures.
+
+A report is a :class:`Report` of plain blocks that :func:`write_report` writes as one self-contained HTML file;
+:func:`training_report`, :func:`evaluation_report` and :func:`inference_report` put the usual ones together. Everything
+but the blocks is loaded on first use, so that the command line can print :data:`DISCLAIMER` without loading matplotlib.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from medresnet3d.reports.blocks import (
+    DISCLAIMER,
+    Bars,
+    CaseCard,
+    Cases,
+    Figure,
+    Figures,
+    Heading,
+    KeyValues,
+    LegendEntry,
+    Plane,
+    PlaneView,
+    Report,
+    Table,
+    Text,
+    Tile,
+    Tiles,
+    Warnings,
+)
+
+if TYPE_CHECKING:
+    from medresnet3d.reports.attention import class_map
+    from medresnet3d.reports.builders import evaluation_report, inference_report, training_report
+    from medresnet3d.reports.cards import classification_card, failed_card, regression_card, segmentation_card
+    from medresnet3d.reports.figures import (
+        agreement_plot,
+        class_bars,
+        confusion_plot,
+        reliability_plot,
+        roc_plot,
+        three_plane_figure,
+        training_curves,
+    )
+    from medresnet3d.reports.html import figure_bytes, render_report, write_report
+    from medresnet3d.reports.planes import three_plane_view
+
+__all__ = [
+    "DISCLAIMER",
+    "Bars",
+    "CaseCard",
+    "Cases",
+    "Figure",
+    "Figures",
+    "Heading",
+    "KeyValues",
+    "LegendEntry",
+    "Plane",
+    "PlaneView",
+    "Report",
+    "Table",
+    "Text",
+    "Tile",
+    "Tiles",
+    "Warnings",
+    "agreement_plot",
+    "class_bars",
+    "class_map",
+    "classification_card",
+    "confusion_plot",
+    "evaluation_report",
+    "failed_card",
+    "figure_bytes",
+    "inference_report",
+    "probability_bars",
+    "regression_card",
+    "reliability_plot",
+    "render_report",
+    "roc_plot",
+    "segmentation_card",
+    "three_plane_figure",
+    "three_plane_view",
+    "training_curves",
+    "training_report",
+    "write_report",
+]
+
+#: Probabilities are drawn by the page itself, so that they fit every width and can be read aloud.
+probability_bars = Bars
+
+_HOMES = {
+    "attention": ("class_map",),
+    "builders": ("evaluation_report", "inference_report", "training_report"),
+    "cards": ("classification_card", "failed_card", "regression_card", "segmentation_card"),
+    "figures": (
+        "agreement_plot",
+        "class_bars",
+        "confusion_plot",
+        "reliability_plot",
+        "roc_plot",
+        "three_plane_figure",
+        "training_curves",
+    ),
+    "html": ("figure_bytes", "render_report", "write_report"),
+    "planes": ("three_plane_view",),
+}
+_HOME_OF = {name: f"medresnet3d.reports.{home}" for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'medresnet3d.reports' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,172 @@
+"""Figures of merit of a classifier, each with an interval over patients."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn import metrics as sk
+
+from medresnet3d.errors import DataError
+from medresnet3d.metrics.bootstrap import Patients, Weights, bootstrap_intervals, ratio
+from medresnet3d.metrics.calibration import BINS, bin_numbers, reliability
+from medresnet3d.metrics.estimate import Estimate
+
+Array = NDArray[np.float64]
+
+
+def classification_metrics(
+    prob: ArrayLike,
+    label: ArrayLike,
+    patients: Patients | None = None,
+    class_names: Sequence[str] | None = None,
+    n_boot: int = 1000,
+    seed: int = 0,
+) -> dict[str, Estimate]:
+    """Compute a classifier's figures with 95% bootstrap intervals resampled by patient.
+
+    Accuracy, balanced accuracy, AUC, sensitivity, specificity, F1, Brier score and expected calibration error (ECE).
+    With two classes, class 1 is the positive one. With more, AUC, sensitivity, specificity and F1 are means over the
+    classes, each against the rest, and the Brier score is the sum over classes. A figure that is undefined (AUC with
+    one class among the truth, say) is NaN with a note.
+
+    Args:
+        prob: probabilities (N, C), rows summing to 1; the answer is the most probable class.
+        label: true class numbers (N,).
+        patients: patient of every case (N,); None takes every case for a patient of its own.
+        class_names: class names (C,), checked against the number of columns.
+        n_boot: number of resamples.
+        seed: seed of the resamples.
+
+    Returns:
+        Estimates by name: accuracy, balanced_accuracy, auc, sensitivity, specificity, f1, brier, ece.
+
+    Raises:
+        DataError: if shapes, labels or probabilities cannot be used.
+    """
+    probabilities, labels = _checked(prob, label, class_names)
+    people: Patients = range(len(labels)) if patients is None else patients
+    if len(people) != len(labels):
+        raise DataError(f"{len(people)} patients were given for {len(labels)} cases; give one for each case.")
+    values = point_values(probabilities, labels)
+    return bootstrap_intervals(
+        values, lambda weights: weighted_values(weights, probabilities, labels), people, n_boot, seed
+    )
+
+
+def _checked(prob: ArrayLike, label: ArrayLike, names: Sequence[str] | None) -> tuple[Array, NDArray[np.int64]]:
+    probabilities = np.asarray(prob, dtype=np.float64)
+    labels = np.asarray(label)
+    paired = probabilities.ndim == 2 and labels.shape == probabilities.shape[:1]
+    if not paired or probabilities.shape[1] < 2 or not len(labels):
+        raise DataError(
+            f"probabilities of shape {probabilities.shape} and labels of shape {labels.shape} do not belong together; "
+            "expected (N, C) with at least two classes, and (N,)."
+        )
+    if names is not None and len(names) != probabilities.shape[1]:
+        raise DataError(f"{len(names)} class names were given for {probabilities.shape[1]} columns of probabilities.")
+    if not np.isfinite(probabilities).all() or probabilities.min() < -1e-6 or probabilities.max() > 1 + 1e-6:
+        raise DataError("probabilities must lie between 0 and 1; apply softmax to logits first.")
+    numbers = labels.astype(np.int64)
+    if (numbers != labels).any() or numbers.min() < 0 or numbers.max() >= probabilities.shape[1]:
+        found = np.unique(labels)
+        raise DataError(f"labels must be class numbers from 0 to {probabilities.shape[1] - 1}; found {found}.")
+    return probabilities.clip(0.0, 1.0), numbers
+
+
+def point_values(prob: Array, label: NDArray[np.int64]) -> dict[str, float]:
+    """Compute the figures over all cases with scikit-learn; undefined ones are NaN.
+
+    Args:
+        prob: probabilities (N, C).
+        label: class numbers (N,).
+    """
+    classes = np.arange(prob.shape[1])
+    answer = prob.argmax(axis=1)
+    one_hot = (label[:, None] == classes).astype(np.int64)
+    answered = (answer[:, None] == classes).astype(np.int64)
+    chosen = [1] if len(classes) == 2 else list(classes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # undefined figures become NaN below, with a note for the reader
+        recall = [sk.recall_score(one_hot[:, c], answered[:, c], zero_division=np.nan) for c in classes]
+        rejected = [sk.recall_score(1 - one_hot[:, c], 1 - answered[:, c], zero_division=np.nan) for c in classes]
+        f1 = [sk.f1_score(one_hot[:, c], answered[:, c], zero_division=np.nan) for c in chosen]
+        return {
+            "accuracy": float(sk.accuracy_score(label, answer)),
+            "balanced_accuracy": float(sk.balanced_accuracy_score(label, answer)),
+            "auc": float(np.mean([_auc(one_hot[:, c], prob[:, c]) for c in chosen])),
+            "sensitivity": float(np.mean([recall[c] for c in chosen])),
+            "specificity": float(np.mean([rejected[c] for c in chosen])),
+            "f1": float(np.mean(f1)),
+            "brier": float(sum(sk.brier_score_loss(one_hot[:, c], prob[:, c], pos_label=1) for c in chosen)),
+            "ece": reliability(prob, label).error,
+        }
+
+
+def _auc(truth: NDArray[np.int64], score: Array) -> float:
+    return float(sk.roc_auc_score(truth, score)) if 0 < truth.sum() < truth.size else float("nan")
+
+
+def weighted_values(weights: Weights, prob: Array, label: NDArray[np.int64]) -> Mapping[str, Array]:
+    """Compute the same figures as :func:`point_values` for many weightings of the cases at once.
+
+    Args:
+        weights: how often each case counts, (B, N).
+        prob: probabilities (N, C).
+        label: class numbers (N,).
+
+    Returns:
+        One array (B,) a figure, NaN where it is undefined.
+    """
+    count = prob.shape[1]
+    chosen = [1] if count == 2 else list(range(count))
+    answer = prob.argmax(axis=1)
+    cells = np.eye(count * count)[label * count + answer]
+    confusion = (weights @ cells).reshape(-1, count, count)
+    total = weights.sum(axis=1)
+    hit = np.einsum("bcc->bc", confusion)
+    truth, answered = confusion.sum(axis=2), confusion.sum(axis=1)
+    recall = ratio(hit, truth)
+    rejected = ratio(total[:, None] - truth - answered + hit, total[:, None] - truth)
+    present = np.isfinite(recall)
+    one_hot = np.eye(count)[label]
+    squared = ((prob - one_hot) ** 2)[:, chosen].sum(axis=1)
+    return {
+        "accuracy": ratio(hit.sum(axis=1), total),
+        "balanced_accuracy": ratio(np.nansum(recall, axis=1), present.sum(axis=1).astype(np.float64)),
+        "auc": np.mean([weighted_auc(weights, label == c, prob[:, c]) for c in chosen], axis=0),
+        "sensitivity": recall[:, chosen].mean(axis=1),
+        "specificity": rejected[:, chosen].mean(axis=1),
+        "f1": ratio(2 * hit, truth + answered)[:, chosen].mean(axis=1),
+        "brier": ratio(weights @ squared, total),
+        "ece": _weighted_ece(weights, prob, label == answer),
+    }
+
+
+def weighted_auc(weights: Weights, truth: NDArray[np.bool_], score: Array) -> Array:
+    """Compute the area under the ROC curve for many weightings: the share of pairs in the right order, ties half.
+
+    Args:
+        weights: how often each case counts, (B, N).
+        truth: whether each case is positive, (N,).
+        score: score of each case, (N,).
+
+    Returns:
+        Areas (B,), NaN where a weighting holds one class only.
+    """
+    order = np.argsort(score, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(score[order]) > 0])
+    positive = np.add.reduceat((weights * truth)[:, order], starts, axis=1)
+    negative = np.add.reduceat((weights * ~truth)[:, order], starts, axis=1)
+    below = np.cumsum(negative, axis=1) - negative
+    pairs = (positive * (below + 0.5 * negative)).sum(axis=1)
+    return ratio(pairs, positive.sum(axis=1) * negative.sum(axis=1))
+
+
+def _weighted_ece(weights: Weights, prob: Array, right: NDArray[np.bool_]) -> Array:
+    confidence = prob.max(axis=1)
+    members = np.eye(BINS)[bin_numbers(confidence, BINS)]
+    gap = weights @ (members * (confidence - right)[:, None])
+    return ratio(np.abs(gap).sum(axis=1), weights.sum(axis=1))

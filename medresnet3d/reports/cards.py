@@ -1,0 +1,163 @@
+"""Cards of single cases: the planes, the answer, the figures that belong to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from medresnet3d.reports.blocks import Bars, CaseCard, PlaneView
+from medresnet3d.reports.planes import legend, orient, three_plane_view
+
+
+def segmentation_card(
+    case: str,
+    volume: Any,
+    prediction: Any,
+    *,
+    affine: Any | None = None,
+    spacing: Sequence[float] | None = None,
+    labels: Mapping[int, str] | Sequence[str] | None = None,
+    truth: Any | None = None,
+    window: str | Sequence[float] | None = None,
+    rows: Mapping[str, Any] | None = None,
+    warnings: Sequence[str] = (),
+    badge: str = "",
+    tone: str = "",
+) -> CaseCard:
+    """Show a segmented case with the volume of every structure in millilitres.
+
+    Args:
+        case: name of the case.
+        volume: values (i, j, k), optionally with a leading channel of length 1.
+        prediction: label map of the same shape.
+        affine: 4 x 4 affine to RAS+ mm.
+        spacing: voxel edge lengths in mm when there is no affine.
+        labels: names of the labels, by number or in order (0 is background).
+        truth: reference label map, shown as a second overlay.
+        window: CT window by name, or (lowest, highest).
+        rows: further facts, e.g. Dice.
+        warnings: what is unusual with this case.
+        badge: a word or two beside the name.
+        tone: "good", "bad" or "".
+    """
+    layers = {"prediction": prediction} if truth is None else {"prediction": prediction, "truth": truth}
+    view = three_plane_view(
+        volume,
+        affine=affine,
+        spacing=spacing,
+        layers=layers,
+        labels=labels,
+        window=window,
+        alt=f"segmentation of {case}",
+    )
+    volumes = structure_volumes(prediction, affine=affine, spacing=spacing, labels=labels)
+    facts = {**{f"{name}, ml": ml for name, ml in volumes.items()}, **(rows or {})}
+    return CaseCard(case, rows=facts, warnings=warnings, view=view, badge=badge, tone=tone)
+
+
+def structure_volumes(
+    prediction: Any,
+    *,
+    affine: Any | None = None,
+    spacing: Sequence[float] | None = None,
+    labels: Mapping[int, str] | Sequence[str] | None = None,
+) -> dict[str, float]:
+    """Give the volume of every structure in a label map, in millilitres, by name.
+
+    Args:
+        prediction: label map (i, j, k).
+        affine: 4 x 4 affine to RAS+ mm.
+        spacing: voxel edge lengths in mm when there is no affine.
+        labels: names of the labels.
+    """
+    oriented = orient({"labels": prediction}, affine, spacing)
+    array = oriented.arrays["labels"]
+    voxel_ml = float(np.prod(oriented.spacing)) / 1000.0
+    numbers = [int(label) for label in np.unique(array) if label > 0]
+    names = [entry.name for entry in legend([array], labels)]
+    return {name: float((array == number).sum()) * voxel_ml for name, number in zip(names, numbers, strict=True)}
+
+
+def classification_card(
+    case: str,
+    volume: Any | None,
+    probabilities: Sequence[float],
+    names: Sequence[str],
+    *,
+    affine: Any | None = None,
+    spacing: Sequence[float] | None = None,
+    truth: str | None = None,
+    heat: Any | None = None,
+    position: Sequence[float] | None = None,
+    window: str | Sequence[float] | None = None,
+    rows: Mapping[str, Any] | None = None,
+    warnings: Sequence[str] = (),
+) -> CaseCard:
+    """Show a classified case: the planes, the probabilities as bars, and where the network looked.
+
+    Args:
+        case: name of the case.
+        volume: values (i, j, k), or None when there is nothing to show.
+        probabilities: one value a class.
+        names: class names.
+        affine: 4 x 4 affine to RAS+ mm.
+        spacing: voxel edge lengths in mm when there is no affine.
+        truth: name of the true class, if known.
+        heat: importance of every voxel, on the grid of ``volume``.
+        position: the point that was classified, RAS+ mm.
+        window: CT window by name, or (lowest, highest).
+        rows: further facts.
+        warnings: what is unusual with this case.
+    """
+    answer = names[int(np.argmax(probabilities))]
+    view = _view(case, volume, affine, spacing, heat, position, window)
+    tone = "" if truth is None else ("good" if truth == answer else "bad")
+    badge = answer if truth in (None, answer) else f"{answer}, truth: {truth}"
+    bars = Bars(list(names), [float(value) for value in probabilities], truth)
+    return CaseCard(case, rows=rows or {}, warnings=warnings, view=view, bars=bars, badge=badge, tone=tone)
+
+
+def regression_card(
+    case: str,
+    volume: Any | None,
+    value: float,
+    *,
+    unit: str = "",
+    affine: Any | None = None,
+    spacing: Sequence[float] | None = None,
+    truth: float | None = None,
+    heat: Any | None = None,
+    window: str | Sequence[float] | None = None,
+    rows: Mapping[str, Any] | None = None,
+    warnings: Sequence[str] = (),
+) -> CaseCard:
+    """Show a case with one estimated number; the arguments are those of :func:`classification_card`."""
+    view = _view(case, volume, affine, spacing, heat, None, window)
+    facts: dict[str, Any] = {"estimate": f"{value:.1f} {unit}".strip()}
+    if truth is not None:
+        facts |= {"truth": f"{truth:.1f} {unit}".strip(), "difference": f"{value - truth:+.1f} {unit}".strip()}
+    badge = f"{value:.1f} {unit}".strip()
+    return CaseCard(case, rows={**facts, **(rows or {})}, warnings=warnings, view=view, badge=badge)
+
+
+def _view(
+    case: str,
+    volume: Any | None,
+    affine: Any | None,
+    spacing: Sequence[float] | None,
+    heat: Any | None,
+    position: Sequence[float] | None,
+    window: str | Sequence[float] | None,
+) -> PlaneView | None:
+    if volume is None:
+        return None
+    return three_plane_view(
+        volume, affine=affine, spacing=spacing, heat=heat, position=position, window=window, alt=f"image of {case}"
+    )
+
+
+def failed_card(case: str, error: str) -> CaseCard:
+    """Show a case without an answer and why there is none."""
+    return CaseCard(case, badge="no answer", tone="bad", error=error)

@@ -1,0 +1,300 @@
+"""Comparison of answers with the truth, one class a task: rows, figures of merit, plots and cards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from medresnet3d.errors import DataError
+from medresnet3d.metrics import (
+    case_metrics,
+    classification_metrics,
+    regression_metrics,
+    segmentation_summary,
+    summary_notes,
+)
+from medresnet3d.reports import (
+    CaseCard,
+    Figure,
+    agreement_plot,
+    class_bars,
+    classification_card,
+    regression_card,
+    segmentation_card,
+)
+from medresnet3d.reports.attention import class_map
+from medresnet3d.reports.builders import classification_figures
+from medresnet3d.transforms.load import LoadVolumed
+from medresnet3d.workflows.prediction import Prediction
+from medresnet3d.workflows.predictor import Predictor
+
+
+class Scorer(Protocol):
+    """What an evaluation needs to know of a task.
+
+    Attributes:
+        rows: one record a case (or case and structure), as in ``cases.csv``.
+    """
+
+    rows: list[dict[str, Any]]
+
+    def add(self, item: Mapping[str, Any], prediction: Prediction) -> float:
+        """Compare one answer with the truth and give how good it is; larger is better."""
+
+    def metrics(self, n_boot: int, seed: int) -> dict[str, Any]:
+        """Give the figures of merit over all cases with intervals."""
+
+    def figures(self) -> list[Figure]:
+        """Draw the plots over all cases."""
+
+    def notes(self) -> list[str]:
+        """Say what the reader must know about these figures."""
+
+    def card(self, item: Mapping[str, Any], prediction: Prediction) -> CaseCard:
+        """Show one case."""
+
+
+def scorer_for(predictor: Predictor, label_index: Sequence[int]) -> Scorer:
+    """Give the scorer of a bundle's task.
+
+    Args:
+        predictor: the bundle in memory.
+        label_index: the bundle's class number for each class number of the manifest, from :func:`match_labels`; unused
+            for regression.
+    """
+    if predictor.task == "segmentation":
+        return SegmentationScorer(predictor, label_index)
+    if predictor.task == "classification":
+        return ClassificationScorer(predictor, label_index)
+    return RegressionScorer(predictor)
+
+
+def match_labels(
+    manifest_labels: Sequence[str], bundle_labels: Sequence[str], where: str
+) -> tuple[list[int], list[str]]:
+    """Find the bundle's class number for each class number of a manifest.
+
+    Args:
+        manifest_labels: class names of the manifest, in order; empty where it names none.
+        bundle_labels: class names of the bundle, in order.
+        where: the manifest, for the message.
+
+    Returns:
+        The numbers, and warnings: names are matched without regard to case; where they differ but are as many, the
+        order is trusted and a warning says so.
+
+    Raises:
+        DataError: if the classes do not fit.
+    """
+    order = list(range(len(bundle_labels)))
+    if not manifest_labels:
+        return order, [
+            f"The manifest names no classes; numbers are taken in the bundle's order: {_list(bundle_labels)}."
+        ]
+    known = {name.casefold(): index for index, name in enumerate(bundle_labels)}
+    wanted = [name.casefold() for name in manifest_labels]
+    if all(name in known for name in wanted):
+        return [known[name] for name in wanted], []
+    if len(wanted) == len(known):
+        return order, [
+            f"The manifest's classes ({_list(manifest_labels)}) are named otherwise than the bundle's "
+            f"({_list(bundle_labels)}); they are matched by number."
+        ]
+    raise DataError(
+        f"{where}: its classes ({_list(manifest_labels)}) are not those of the bundle ({_list(bundle_labels)}); "
+        "use a bundle that was trained for them."
+    )
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names)
+
+
+class SegmentationScorer:
+    """Compares label maps: Dice, HD95, surface Dice, volumes; see :func:`medresnet3d.metrics.case_metrics`."""
+
+    def __init__(self, predictor: Predictor, label_index: Sequence[int]) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self._labels = predictor.labels
+        self._index = np.asarray(label_index)
+        self._load = LoadVolumed("image", label_keys="label", num_classes=len(label_index))
+
+    def add(self, item: Mapping[str, Any], prediction: Prediction) -> float:
+        """Compare one label map with the truth and give its mean Dice."""
+        truth = self._truth(item, prediction)
+        assert prediction.volume is not None and prediction.pred is not None
+        found = case_metrics(
+            prediction.pred,
+            truth,
+            prediction.volume.spacing,
+            self._labels,
+            case=prediction.case,
+            patient=str(item.get("patient") or ""),
+        )
+        self.rows += found
+        return _mean_dice(found)
+
+    def _truth(self, item: Mapping[str, Any], prediction: Prediction) -> np.ndarray:
+        loaded = self._load({"image": prediction.volume, "label": item["label"]})["label"]
+        return self._index[loaded.numpy()[0].astype(np.int64)]
+
+    def metrics(self, n_boot: int, seed: int) -> dict[str, Any]:
+        """Average over cases for each structure, with intervals."""
+        return dict(segmentation_summary(self.rows, n_boot, seed))
+
+    def figures(self) -> list[Figure]:
+        """Draw Dice and HD95 of every case."""
+        names = list(dict.fromkeys(row["structure"] for row in self.rows))
+        figures = []
+        for key, label in (("dice", "Dice"), ("hd95_mm", "95th percentile of the surface distance, mm")):
+            values = [[row[key] for row in self.rows if row["structure"] == name] for name in names]
+            if np.isfinite(np.concatenate([np.asarray(one, dtype=float) for one in values])).any():
+                caption = f"{label.split(',')[0]} of every case (dots) and the mean (line)."
+                figures.append(Figure(class_bars(names, values, label), caption))
+        return figures
+
+    def notes(self) -> list[str]:
+        """Count structures that were missed, invented or absent."""
+        return summary_notes(self.rows)
+
+    def card(self, item: Mapping[str, Any], prediction: Prediction) -> CaseCard:
+        """Show prediction and truth in three planes."""
+        own = [row for row in self.rows if row["case"] == prediction.case]
+        assert prediction.volume is not None
+        return segmentation_card(
+            prediction.case,
+            prediction.volume.array,
+            prediction.pred,
+            affine=prediction.affine,
+            labels=prediction.labels,
+            truth=self._truth(item, prediction),
+            rows={f"Dice, {row['structure']}": row["dice"] for row in own},
+            warnings=prediction.warnings,
+            badge=f"mean Dice {_mean_dice(own):.3f}",
+        )
+
+
+def _mean_dice(rows: Sequence[Mapping[str, Any]]) -> float:
+    known = [row["dice"] for row in rows if np.isfinite(row["dice"])]
+    return float(np.mean(known)) if known else float("nan")
+
+
+class ClassificationScorer:
+    """Compares class probabilities; see :func:`medresnet3d.metrics.classification_metrics`."""
+
+    def __init__(self, predictor: Predictor, label_index: Sequence[int]) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self._predictor = predictor
+        self._index = label_index
+        self._prob: list[list[float]] = []
+        self._label: list[int] = []
+        self._names: list[str] = list(predictor.labels)
+
+    def add(self, item: Mapping[str, Any], prediction: Prediction) -> float:
+        """Compare one answer with the truth and give the probability of the true class."""
+        names = list(prediction.probabilities)
+        values = list(prediction.probabilities.values())
+        truth = self._index[int(item["label"])]
+        self._names = names
+        self._prob.append(values)
+        self._label.append(truth)
+        self.rows.append(
+            {
+                "case": prediction.case,
+                "patient": item.get("patient", ""),
+                "truth": names[truth],
+                "answer": prediction.label,
+                "correct": prediction.label == names[truth],
+                **{f"probability_{name}": value for name, value in prediction.probabilities.items()},
+            }
+        )
+        return values[truth]
+
+    def metrics(self, n_boot: int, seed: int) -> dict[str, Any]:
+        """Give accuracy, AUC, ... with intervals over patients."""
+        patients = [row["patient"] or row["case"] for row in self.rows]
+        return dict(classification_metrics(self._prob, self._label, patients, self._names, n_boot, seed))
+
+    def figures(self) -> list[Figure]:
+        """Draw confusion matrix, ROC and reliability plot."""
+        return classification_figures(np.asarray(self._prob), np.asarray(self._label), self._names)
+
+    def notes(self) -> list[str]:
+        """Say when a class does not occur."""
+        absent = [name for index, name in enumerate(self._names) if index not in self._label]
+        return [f"No case of {_list(absent)} is among these data, so some figures are undefined."] if absent else []
+
+    def card(self, item: Mapping[str, Any], prediction: Prediction) -> CaseCard:
+        """Show what the network saw, its probabilities and where it looked."""
+        seen = prediction.input_tensor
+        pixels = affine = heat = None
+        if seen is not None and prediction.label is not None:
+            pixels, affine = np.asarray(seen.as_tensor()[0].cpu()), np.asarray(seen.affine)
+            image = seen.as_tensor().unsqueeze(0).to(self._predictor.device)
+            heat = class_map(self._predictor.network, image, list(prediction.probabilities).index(prediction.label))
+        return classification_card(
+            prediction.case,
+            pixels,
+            list(prediction.probabilities.values()),
+            list(prediction.probabilities),
+            affine=affine,
+            truth=list(prediction.probabilities)[self._index[int(item["label"])]],
+            heat=heat,
+            position=prediction.position,
+            rows={"patient": item["patient"]} if item.get("patient") else {},
+            warnings=prediction.warnings,
+        )
+
+
+class RegressionScorer:
+    """Compares estimated numbers; see :func:`medresnet3d.metrics.regression_metrics`."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self._unit = str(predictor.metadata.get("unit", ""))
+
+    def add(self, item: Mapping[str, Any], prediction: Prediction) -> float:
+        """Compare one estimate with the truth and give minus its error."""
+        assert prediction.value is not None
+        error = prediction.value - float(item["label"])
+        self.rows.append(
+            {
+                "case": prediction.case,
+                "patient": item.get("patient", ""),
+                "truth": float(item["label"]),
+                "answer": prediction.value,
+                "difference": error,
+            }
+        )
+        return -abs(error)
+
+    def metrics(self, n_boot: int, seed: int) -> dict[str, Any]:
+        """Give mean absolute error, correlation and explained variance with intervals over patients."""
+        patients = [row["patient"] or row["case"] for row in self.rows]
+        answers, truths = ([row[key] for row in self.rows] for key in ("answer", "truth"))
+        return dict(regression_metrics(answers, truths, patients, n_boot, seed))
+
+    def figures(self) -> list[Figure]:
+        """Draw estimates against the truth."""
+        answers, truths = (np.asarray([row[key] for row in self.rows]) for key in ("answer", "truth"))
+        return [Figure(agreement_plot(answers, truths, self._unit), "Estimates against the truth.")]
+
+    def notes(self) -> list[str]:
+        """Nothing needs saying."""
+        return []
+
+    def card(self, item: Mapping[str, Any], prediction: Prediction) -> CaseCard:
+        """Show what the network saw and its estimate."""
+        seen = prediction.input_tensor
+        assert prediction.value is not None
+        return regression_card(
+            prediction.case,
+            None if seen is None else np.asarray(seen.as_tensor()[0].cpu()),
+            prediction.value,
+            unit=self._unit,
+            affine=None if seen is None else np.asarray(seen.affine),
+            truth=float(item["label"]),
+            warnings=prediction.warnings,
+        )

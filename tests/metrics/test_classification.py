@@ -1,0 +1,144 @@
+import math
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sk
+
+from medresnet3d.errors import DataError
+from medresnet3d.metrics import classification_metrics, reliability
+from medresnet3d.metrics.classification import point_values, weighted_auc, weighted_values
+
+
+def _data(cases: int, classes: int, seed: int, decimals: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    label = np.r_[np.arange(classes), rng.integers(0, classes, size=cases - classes)]
+    raw = rng.uniform(0.05, 1.0, size=(cases, classes)) + 0.35 * np.eye(classes)[label]
+    prob = np.round(raw / raw.sum(axis=1, keepdims=True), decimals)
+    return prob / prob.sum(axis=1, keepdims=True), label
+
+
+@given(cases=st.integers(8, 60), classes=st.integers(2, 4), seed=st.integers(0, 10_000))
+@settings(max_examples=40, deadline=None)
+def test_figures_are_those_of_scikit_learn(cases: int, classes: int, seed: int) -> None:
+    prob, label = _data(cases, classes, seed)
+    answer = prob.argmax(axis=1)
+    found = point_values(prob, label)
+    assert found["accuracy"] == pytest.approx(sk.accuracy_score(label, answer))
+    assert found["balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(label, answer))
+    if classes == 2:
+        assert found["auc"] == pytest.approx(sk.roc_auc_score(label, prob[:, 1]))
+        assert found["sensitivity"] == pytest.approx(sk.recall_score(label, answer))
+        assert found["specificity"] == pytest.approx(sk.recall_score(label, answer, pos_label=0))
+        assert found["f1"] == pytest.approx(sk.f1_score(label, answer))
+        assert found["brier"] == pytest.approx(sk.brier_score_loss(label, prob[:, 1]))
+    else:
+        assert found["auc"] == pytest.approx(sk.roc_auc_score(label, prob, multi_class="ovr", average="macro"))
+        assert found["sensitivity"] == pytest.approx(sk.recall_score(label, answer, average="macro"))
+        assert found["f1"] == pytest.approx(sk.f1_score(label, answer, average="macro"))
+        assert found["brier"] == pytest.approx(np.mean(((prob - np.eye(classes)[label]) ** 2).sum(axis=1)))
+
+
+@given(cases=st.integers(8, 40), classes=st.integers(2, 4), seed=st.integers(0, 10_000))
+@settings(max_examples=40, deadline=None)
+def test_weighted_figures_are_those_of_repeated_cases(cases: int, classes: int, seed: int) -> None:
+    prob, label = _data(cases, classes, seed)
+    counts = np.random.default_rng(seed).integers(1, 4, size=cases)
+    weighted = weighted_values(counts[None].astype(float), prob, label)
+    direct = point_values(np.repeat(prob, counts, axis=0), np.repeat(label, counts))
+    for name, value in direct.items():
+        assert weighted[name][0] == pytest.approx(value, abs=1e-6), name
+
+
+@given(cases=st.integers(4, 40), seed=st.integers(0, 10_000), decimals=st.integers(1, 3))
+@settings(max_examples=40, deadline=None)
+def test_weighted_auc_is_that_of_scikit_learn(cases: int, seed: int, decimals: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth = np.r_[True, False, rng.uniform(size=cases - 2) < 0.4]
+    score = np.round(rng.uniform(size=cases), decimals)
+    weights = rng.integers(0, 4, size=(5, cases)).astype(float)
+    for row, area in zip(weights, weighted_auc(weights, truth, score), strict=True):
+        if not row[truth].any() or not row[~truth].any():
+            assert math.isnan(area)
+        else:
+            assert area == pytest.approx(sk.roc_auc_score(truth, score, sample_weight=row))
+
+
+def test_every_figure_has_an_interval_around_it() -> None:
+    prob, label = _data(80, 2, 1)
+    found = classification_metrics(prob, label, np.arange(80) // 2, ["benign", "malignant"], n_boot=500)
+    assert set(found) == {
+        "accuracy",
+        "balanced_accuracy",
+        "auc",
+        "sensitivity",
+        "specificity",
+        "f1",
+        "brier",
+        "ece",
+    }
+    assert found["ece"].value == pytest.approx(reliability(prob, label).error)
+    for name, estimate in found.items():
+        assert estimate.n == 40
+        assert estimate.low < estimate.high
+        if name != "ece":  # resampling makes calibration look worse than it is, so its interval may lie above
+            assert estimate.low <= estimate.value <= estimate.high, name
+
+
+def test_auc_interval_contains_the_true_area() -> None:
+    """120 simulated studies with normal scores one standard deviation apart: the true area is Phi(1 / sqrt(2))."""
+    truth = 0.5 * (1 + math.erf(0.5))
+    rng = np.random.default_rng(0)
+    hits = 0
+    for study in range(120):
+        label = np.arange(80) % 2
+        score = 1 / (1 + np.exp(-(rng.normal(size=80) + label)))
+        found = classification_metrics(np.stack([1 - score, score], axis=1), label, n_boot=200, seed=study)["auc"]
+        hits += found.low <= truth <= found.high
+    assert 0.88 <= hits / 120 <= 0.99
+
+
+def test_one_class_leaves_auc_undefined_and_says_so() -> None:
+    prob = np.tile([0.3, 0.7], (10, 1))
+    found = classification_metrics(prob, np.ones(10, dtype=int), n_boot=100)
+    assert math.isnan(found["auc"].value) and found["auc"].note == "undefined for these cases"
+    assert math.isnan(found["specificity"].value)
+    assert found["accuracy"].value == 1.0
+
+
+def test_a_rare_class_is_missing_in_some_resamples_and_that_is_said() -> None:
+    prob, label = _data(30, 2, 0)
+    label[:] = 0
+    label[0] = 1
+    found = classification_metrics(prob, label, n_boot=500)["auc"]
+    assert found.low <= found.high
+    assert "of the resamples" in found.note
+
+
+def test_a_thousand_resamples_of_five_thousand_cases_are_fast() -> None:
+    prob, label = _data(5000, 2, 0, decimals=6)
+    started = time.perf_counter()
+    classification_metrics(prob, label, np.arange(5000) // 3)
+    assert time.perf_counter() - started < 20
+
+
+@pytest.mark.parametrize(
+    ("prob", "label", "options", "words"),
+    [
+        ([[0.5, 0.5]], [0, 1], {}, "do not belong together"),
+        ([[1.0], [1.0]], [0, 0], {}, "at least two classes"),
+        ([[2.0, -1.0]], [0], {}, "softmax"),
+        ([[np.nan, 1.0]], [0], {}, "between 0 and 1"),
+        ([[0.5, 0.5]], [2], {}, "class numbers from 0 to 1"),
+        ([[0.5, 0.5]], [0], {"class_names": ["a"]}, "1 class names"),
+        ([[0.5, 0.5]], [0], {"patients": ["a", "b"]}, "2 patients"),
+    ],
+)
+def test_unusable_input_is_refused(
+    prob: list[list[float]], label: list[int], options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(DataError, match=words):
+        classification_metrics(prob, label, **options)

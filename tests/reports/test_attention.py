@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from medresnet3d.errors import ConfigError
+from medresnet3d.reports import class_map
+from medresnet3d.reports.attention import last_spatial_layer
+
+
+class SpotNet(nn.Module):
+    """Class 1 is the mean brightness: exactly the voxels of a bright spot speak for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv3d(1, 2, 3, padding=1), nn.ReLU(inplace=True), nn.AvgPool3d(2))
+        self.classifier = nn.Linear(2, 2)
+        with torch.no_grad():
+            self.features[0].weight.zero_()
+            self.features[0].weight[0, 0, 1, 1, 1] = 1.0
+            self.features[0].weight[1, 0, 1, 1, 1] = -1.0
+            self.features[0].bias.zero_()
+            self.classifier.weight.copy_(torch.tensor([[-20.0, 20.0], [20.0, -20.0]]))
+            self.classifier.bias.zero_()
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.classifier(self.features(image).mean(dim=(2, 3, 4)))
+
+
+@pytest.fixture
+def image() -> torch.Tensor:
+    image = torch.zeros(1, 1, 16, 16, 16)
+    image[..., 8:12, 2:6, 10:14] = 1.0
+    return image
+
+
+@pytest.mark.parametrize("method", ["gradcam", "occlusion", "auto"])
+def test_the_map_is_where_the_evidence_is(image: torch.Tensor, method: str) -> None:
+    found = class_map(SpotNet(), image, 1, method=method)  # type: ignore[arg-type]
+    assert found.shape == (16, 16, 16)
+    assert found.min() >= 0 and found.max() == pytest.approx(1.0)
+    centre = [float((found * grid).sum() / found.sum()) for grid in np.indices(found.shape)]
+    np.testing.assert_allclose(centre, [9.5, 3.5, 11.5], atol=1.0)
+
+
+def test_the_likeliest_class_is_the_default(image: torch.Tensor) -> None:
+    np.testing.assert_array_equal(class_map(SpotNet(), image), class_map(SpotNet(), image, 1))
+
+
+def test_the_other_class_has_no_evidence_there(image: torch.Tensor) -> None:
+    found = class_map(SpotNet(), image, 0, method="gradcam")
+    assert found[8:12, 2:6, 10:14].max() < 0.2
+
+
+def test_the_network_is_left_as_it_was(image: torch.Tensor) -> None:
+    network = SpotNet().train()
+    network.classifier.weight.requires_grad_(False)
+    class_map(network, image)
+    assert network.training and network.features[1].inplace
+    assert not network.classifier.weight.requires_grad
+    assert all(parameter.grad is None for parameter in network.parameters())
+    assert not any(module._forward_hooks or module._backward_hooks for module in network.modules())
+
+
+def test_the_layer_is_the_last_with_room(image: torch.Tensor) -> None:
+    assert last_spatial_layer(SpotNet(), image) == "features"
+    assert last_spatial_layer(nn.Sequential(nn.Flatten(), nn.Linear(4096, 2)), image) is None
+
+
+def test_networks_without_feature_maps_are_occluded(image: torch.Tensor) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4096, 2))
+    with torch.no_grad():
+        network[1].weight.copy_(torch.stack([-image.flatten(), image.flatten()]) * 0.1)
+    found = class_map(network, image, 1)
+    assert found[8:12, 2:6, 10:14].mean() > 3 * found.mean()
+    with pytest.raises(ConfigError, match="no spatial feature maps"):
+        class_map(network, image, 1, method="gradcam")
+
+
+def test_flat_images_work_too() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+    )
+    assert class_map(network, torch.rand(1, 3, 12, 14)).shape == (12, 14)
