@@ -18,7 +18,12 @@ REPOSITORY = Path(__file__).parents[1]
 def run(arguments: list[str | Path], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
     done = subprocess.run(
-        [str(a) for a in arguments], cwd=folder, capture_output=True, text=True, env={**clean, **environment}, check=False
+        [str(a) for a in arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**clean, **environment},
+        check=False,
     )
     assert done.returncode == 0, f"{arguments}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done
@@ -53,7 +58,11 @@ def test_wheel_works_beside_its_dependencies(wheel: Path, tmp_path: Path):
     run([sys.executable, "-m", "venv", tmp_path / "venv"], tmp_path)
     binaries = tmp_path / "venv" / "bin"
     run([binaries / "python", "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel], tmp_path)
-    own = Path(run([binaries / "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], tmp_path).stdout.strip())
+    own = Path(
+        run(
+            [binaries / "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], tmp_path
+        ).stdout.strip()
+    )
     (own / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     located = run([binaries / "python", "-c", "import medresnet3d; print(medresnet3d.__file__)"], tmp_path).stdout
     assert Path(located.strip()).is_relative_to(own)

@@ -18,6 +18,7 @@ from medresnet3d.errors import MedResNetError
 if TYPE_CHECKING:
     from monai.bundle import ConfigParser
 
+METADATA_SCHEMA = Path(__file__).with_name("metadata.schema.json")
 WORKFLOWS = {
     "train": ("train.json",),
     "evaluate": ("train.json", "evaluate.json"),
@@ -84,7 +85,7 @@ def _run(name: str, check: Callable[[], str]) -> Check:
 def _validator() -> Any:
     import jsonschema
 
-    schema = json.loads(Path(__file__).with_name("metadata.schema.json").read_text(encoding="utf-8"))
+    schema = json.loads(METADATA_SCHEMA.read_text(encoding="utf-8"))
     return jsonschema.Draft201909Validator(schema)
 
 

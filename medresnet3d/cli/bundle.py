@@ -15,6 +15,7 @@ from medresnet3d.errors import ExitCode
 
 BundleArgument = Annotated[str, typer.Argument(help="A name from `bundle list`, or a bundle folder.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+PathOption = Annotated[bool, typer.Option("--path", help="Print nothing but the bundle's folder, for scripts.")]
 
 _CONFIGS = ("train.json", "inference.json")
 
@@ -51,9 +52,12 @@ def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
-def show(bundle: BundleArgument, as_json: JsonOption = False) -> None:
+def show(bundle: BundleArgument, as_json: JsonOption = False, only_path: PathOption = False) -> None:
     """Show what a bundle is: metadata, ids that can be set, inferred values with their reasons, labels, weights."""
     folder = find_bundle(bundle)
+    if only_path:
+        print(folder)
+        return
     metadata = read_metadata(folder)
     ids = {name: _top_level(folder / "configs" / name) for name in _CONFIGS}
     weights = _weights(folder)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from medresnet3d.metrics import Estimate
     from medresnet3d.workflows.prediction import Prediction
 
-PATIENTS = 24
+PATIENTS = 30
 VALIDATION_SUBSETS = (6,)
 TEST_SUBSETS = (7, 8, 9)
 NODULE_BUNDLE = "lung_nodule_cnn3d"

@@ -83,3 +83,8 @@ def test_unknown_bundle_suggests_the_nearest() -> None:
     result = _run("show", name[:-1])
     assert result.exit_code == 2
     assert f"did you mean {name!r}" in result.output
+
+
+def test_show_path_prints_the_folder_and_nothing_else() -> None:
+    bundle = list_bundles()[0]
+    assert Path(_run("show", bundle.name, "--path").output.strip()) == bundle.path
