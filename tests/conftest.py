@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from medresnet3d.cli.common import set_debug
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread_per_worker() -> None:
@@ -20,6 +22,12 @@ def _one_thread_per_worker() -> None:
 def _private_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep remembered trust and other per-user files out of the real home folder."""
     monkeypatch.setenv("MEDRESNET3D_HOME", str(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture(autouse=True)
+def _no_traceback_from_an_earlier_command() -> None:
+    """`--debug` lasts as long as the process, which tests share."""
+    set_debug(False)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import medresnet3d
 
 PACKAGE = Path(medresnet3d.__file__).parent
 FLOORS = {
+    "__main__": 6,
     "cli": 5,
     "workflows": 4,
     "bundle": 3,

@@ -49,10 +49,10 @@ def test_configs_import_nothing_and_use_no_macro(root: Path):
 @pytest.mark.parametrize("root", BUNDLES)
 def test_inferred_values_are_ids_with_a_reason(root: Path):
     metadata = json.loads((root / "configs/metadata.json").read_text())
-    config = json.loads((root / "configs/train.json").read_text())
+    ids = {key for name in ("train", "inference") for key in json.loads((root / f"configs/{name}.json").read_text())}
     assert metadata["inferred"]
     for key, reason in metadata["inferred"].items():
-        assert key in config, f"{key} is listed as inferred but is no id of train.json"
+        assert key in ids, f"{key} is listed as inferred but is no id of train.json or inference.json"
         assert len(reason) > 10
 
 

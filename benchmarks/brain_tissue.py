@@ -1,0 +1,280 @@
+"""Cross-validate, compare and train ``brain_tissue_voxresnet`` on the real scans of a manifest.
+
+Every arm gets the same CPU time: seconds of this process with one thread (``time.process_time``), counted over drawing
+patches and training only, since wall time means little on a machine that is shared. Same data, folds, augmentation,
+loss, optimiser and schedule; the learning rate of each arm was chosen in short runs.
+
+    python benchmarks/brain_tissue.py --data manifest.json --out runs --arm voxresnet --fold 0 --cpu-seconds 900
+    python benchmarks/brain_tissue.py --data manifest.json --out runs --arm unet --fold 0 --cpu-seconds 900
+    python benchmarks/brain_tissue.py --data manifest.json --out runs --arm final --cpu-seconds 2400
+    python benchmarks/brain_tissue.py --out runs --arm summary
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.inferers import SlidingWindowInferer
+from monai.losses import DiceCELoss
+from monai.networks.nets import UNet
+from torch import nn
+
+from medresnet3d.data import items
+from medresnet3d.io.atomic import atomic_path, atomic_write_text
+from medresnet3d.losses.deep_supervision import FadingDeepSupervisionLoss
+from medresnet3d.networks.voxresnet import VoxResNet
+from medresnet3d.transforms.mri import brain_tissue_augmentation, brain_tissue_validation
+from medresnet3d.transforms.mri_shifts import SHIFTS
+
+TISSUES = ("CSF", "grey matter", "white matter")
+SEED = 0
+NORM_MOMENTUM = 0.03  # of batch statistics, since batches are small
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What differs between the compared systems."""
+
+    network: str
+    patch_size: int
+    batch_size: int
+    learning_rate: float
+    auxiliary: float
+    freeze_norm_after: float  # of the time; 1: never
+
+
+ARMS = {
+    "voxresnet": Arm("VoxResNet width 16", 32, 2, 3e-3, 0.1, 0.2),
+    "unet": Arm("MONAI UNet 16-32-64-128", 64, 2, 3e-3, 0.0, 1.0),
+}
+
+
+def make_network(arm: str) -> nn.Module:
+    """The network of one arm, channels last."""
+    torch.manual_seed(SEED)
+    network: nn.Module = (
+        UNet(3, 1, 4, (16, 32, 64, 128), (2, 2, 2))
+        if arm == "unet"
+        else VoxResNet(3, 1, 4, width=16, norm=("batch", {"momentum": NORM_MOMENTUM}))
+    )
+    return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload,no-any-return]
+
+
+def prepared(data: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The cropped, normalised scans of ``data``."""
+    pipeline = brain_tissue_validation()
+    return [dict(pipeline({"image": item["image"], "label": item["label"]}), patient=item["patient"]) for item in data]
+
+
+def batches(scans: list[dict[str, Any]], arm: Arm, strength: float) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Endless augmented batches of images and labels, each (B, 1, n, n, n)."""
+    augment = brain_tissue_augmentation(arm.patch_size, strength)
+    augment.set_random_state(SEED)
+    rng = np.random.default_rng(SEED)
+    plain = [{key: scan[key].as_subclass(torch.Tensor) for key in ("image", "label")} for scan in scans]
+    while True:
+        patches = [augment(plain[rng.integers(len(plain))]) for _ in range(arm.batch_size)]
+        image, label = (
+            torch.stack([torch.Tensor(patch[key].as_subclass(torch.Tensor)) for patch in patches])
+            for key in ("image", "label")
+        )
+        yield image.contiguous(memory_format=torch.channels_last_3d), label
+
+
+def update_average(average: nn.Module, network: nn.Module, iteration: int, decay: float = 0.99) -> None:
+    """Move the exponential moving average of weights and statistics toward the network."""
+    share = 1 - min(decay, (1 + iteration) / (10 + iteration))
+    with torch.no_grad():
+        for kept, new in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+            if kept.is_floating_point():
+                kept.lerp_(new, share)
+            else:
+                kept.copy_(new)
+
+
+def train(arm: str, scans: list[dict[str, Any]], seconds: float, strength: float) -> tuple[nn.Module, int]:
+    """Train for ``seconds`` of CPU time: AdamW, warm-up and cosine, bfloat16; give the averaged network."""
+    settings = ARMS[arm]
+    network = make_network(arm).train()
+    average = copy.deepcopy(network)
+    loss_function = FadingDeepSupervisionLoss(
+        DiceCELoss(softmax=True, to_onehot_y=True, include_background=False, batch=True), 1000, settings.auxiliary
+    ).train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=1e-2)
+    begin, iteration, recent = time.process_time(), 0, 0.0
+    for image, label in batches(scans, settings, strength):
+        progress = (time.process_time() - begin) / seconds
+        if progress >= 1:
+            break
+        rate = min(1.0, (iteration + 1) / 30) * 0.5 * (1 + math.cos(math.pi * progress))
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * rate
+        loss_function.step.fill_(int(progress * loss_function.steps))
+        if isinstance(network, VoxResNet) and progress > settings.freeze_norm_after and not network.norm_frozen:
+            network.freeze_norm()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            outputs = network(image)
+        outputs = [output.float() for output in outputs] if isinstance(outputs, list) else outputs.float()
+        loss = loss_function(outputs, label)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+        optimizer.step()
+        update_average(average, network, iteration)
+        iteration += 1
+        recent = 0.98 * recent + 0.02 * float(loss.detach()) if iteration > 1 else float(loss.detach())
+        if iteration % 200 == 0:
+            print(f"{arm}: {progress:.0%} of the time, {iteration} iterations, loss {recent:.3f}", flush=True)
+    return average.eval(), iteration
+
+
+def segment(network: nn.Module, arm: str, image: torch.Tensor, flip: bool = True) -> torch.Tensor:
+    """Tissue map (1, i, j, k) inside the brain; UNet by sliding windows of its patch, VoxResNet in one pass."""
+    batch = image.as_subclass(torch.Tensor)[None].contiguous(memory_format=torch.channels_last_3d)
+    window = SlidingWindowInferer(64, 2, 0.5, mode="gaussian")
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = torch.zeros(())
+        for axes in ([], [2]) if flip else ([],):
+            turned = batch.flip(axes) if axes else batch
+            answer = torch.as_tensor(window(turned, network) if arm == "unet" else network(turned))
+            logits = logits + (answer.flip(axes) if axes else answer).float().softmax(1)
+    return (logits[0, 1:].argmax(0, keepdim=True) + 1) * (batch[0] > 0)
+
+
+def dice(prediction: torch.Tensor, truth: torch.Tensor) -> list[float]:
+    """Dice coefficient of each tissue."""
+    truth = truth.as_subclass(torch.Tensor)
+    pairs = [(prediction == tissue, truth == tissue) for tissue in (1, 2, 3)]
+    return [float(2 * (a & b).sum() / (a.sum() + b.sum())) for a, b in pairs]
+
+
+def run_fold(options: argparse.Namespace) -> dict[str, Any]:
+    """Train on all folds but one and measure on that one."""
+    split = {"fold": options.fold, "folds": options.folds, "seed": SEED}
+    scans = prepared(items(options.data, "training", **split))
+    held_out = prepared(items(options.data, "validation", **split))
+    network, iterations = train(options.arm, scans, options.cpu_seconds, options.strength)
+    with atomic_path(options.out / f"{options.arm}_fold{options.fold}{options.tag}.pt") as path:
+        torch.save(network.state_dict(), path)
+    cases = {scan["patient"]: dice(segment(network, options.arm, scan["image"]), scan["label"]) for scan in held_out}
+    shifted: dict[str, Any] = {}
+    for name, shift in SHIFTS.items():
+        image, label = shift(held_out[0]["image"].as_subclass(torch.Tensor), held_out[0]["label"])
+        shifted[name] = dice(segment(network, options.arm, image), label)
+    settings = ARMS[options.arm]
+    return {
+        "arm": options.arm,
+        "settings": asdict(settings),
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "fold": options.fold,
+        "folds": options.folds,
+        "cpu_seconds": options.cpu_seconds,
+        "augmentation": options.strength,
+        "iterations": iterations,
+        "trained_on": [scan["patient"] for scan in scans],
+        "dice": cases,
+        "shifted": {"patient": held_out[0]["patient"], "dice": shifted},
+    }
+
+
+def run_final(options: argparse.Namespace) -> dict[str, Any]:
+    """Train on everything and keep the averaged weights in half precision."""
+    scans = prepared(items(options.data, "all"))
+    network, iterations = train("voxresnet", scans, options.cpu_seconds, options.strength)
+    state = {
+        key: value.half().contiguous() if value.is_floating_point() else value
+        for key, value in network.state_dict().items()
+    }
+    before = [dice(segment(network, "voxresnet", scan["image"]), scan["label"]) for scan in scans[:3]]
+    network.load_state_dict(state)
+    after = [dice(segment(network, "voxresnet", scan["image"]), scan["label"]) for scan in scans[:3]]
+    with atomic_path(options.out / "model.pt") as path:
+        torch.save(state, path)
+    return {
+        "settings": asdict(ARMS["voxresnet"]),
+        "cpu_seconds": options.cpu_seconds,
+        "iterations": iterations,
+        "trained_on": [scan["patient"] for scan in scans],
+        "half_precision_changes_dice_by": float(np.abs(np.subtract(before, after)).max()),
+        "fits_training_data_dice": float(np.mean(after)),
+    }
+
+
+def interval(cases: np.ndarray, resamples: int = 10000) -> list[float]:
+    """Percentile bootstrap 95% interval of the mean, resampled by subject."""
+    rng = np.random.default_rng(SEED)
+    means = cases[rng.integers(len(cases), size=(resamples, len(cases)))].mean(1)
+    return [round(float(value), 4) for value in np.percentile(means, [2.5, 97.5])]
+
+
+def summarise(folder: Path) -> dict[str, Any]:
+    """Means and intervals of each arm over the folds that are there."""
+    summary: dict[str, Any] = {}
+    for arm in ARMS:
+        results = [json.loads(path.read_text()) for path in sorted(folder.glob(f"{arm}_fold?.json"))]
+        if not results:
+            continue
+        table = np.array([scores for result in results for scores in result["dice"].values()])
+        columns = {name: table[:, index] for index, name in enumerate(TISSUES)} | {"mean": table.mean(1)}
+        folds = {}
+        for result in results:
+            scores = np.array(list(result["dice"].values()))
+            folds[result["fold"]] = {
+                **{name: round(float(scores[:, index].mean()), 4) for index, name in enumerate(TISSUES)},
+                "mean": round(float(scores.mean()), 4),
+                "interval": interval(scores.mean(1)),
+                "iterations": result["iterations"],
+            }
+        summary[arm] = {
+            "settings": results[0]["settings"],
+            "cpu_seconds": results[0]["cpu_seconds"],
+            "subjects": len(table),
+            "dice": {name: [round(float(v.mean()), 4), *interval(v)] for name, v in columns.items()},
+            "worst_subject": round(float(table.mean(1).min()), 4),
+            "folds": folds,
+            "shifted": {
+                name: round(float(np.mean([result["shifted"]["dice"][name] for result in results])), 4)
+                for name in results[0]["shifted"]["dice"]
+            },
+        }
+    return summary
+
+
+def main() -> None:
+    """Run one arm and write its figures as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="manifest of skull-stripped T1 scans with tissue maps")
+    parser.add_argument("--out", type=Path, required=True, help="folder for figures and weights")
+    parser.add_argument("--arm", choices=[*ARMS, "final", "summary"], default="voxresnet")
+    parser.add_argument("--fold", type=int, default=0)
+    parser.add_argument("--folds", type=int, default=3)
+    parser.add_argument("--cpu-seconds", type=float, default=900.0)
+    parser.add_argument("--strength", type=float, default=1.0, help="strength of the augmentation, 0 to 1")
+    parser.add_argument("--learning-rate", type=float, help="instead of the arm's own")
+    parser.add_argument("--tag", default="", help="suffix of the file's name")
+    options = parser.parse_args()
+    if options.learning_rate:
+        ARMS[options.arm] = replace(ARMS[options.arm], learning_rate=options.learning_rate)
+    torch.set_num_threads(1)
+    if options.arm == "summary":
+        name, result = "summary", summarise(options.out)
+    elif options.arm == "final":
+        name, result = "final", run_final(options)
+    else:
+        name, result = f"{options.arm}_fold{options.fold}{options.tag}", run_fold(options)
+    atomic_write_text(options.out / f"{name}.json", json.dumps(result, indent=1))
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

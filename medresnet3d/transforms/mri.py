@@ -1,0 +1,278 @@
+"""Preparation, augmentation and answers for skull-stripped T1 brain MRI.
+
+Key names follow the package: ``image``, ``label`` (tissue map), ``pred``. Two masks are added: ``brain`` follows the
+image through cropping and resampling, ``native_brain`` stays on the grid of the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import (
+    Compose,
+    CropForegroundd,
+    Invertd,
+    MapTransform,
+    MaskIntensityd,
+    Orientationd,
+    RandAdjustContrastd,
+    RandBiasFieldd,
+    RandGaussianNoised,
+    RandGaussianSmoothd,
+    RandHistogramShiftd,
+    Randomizable,
+    RandScaleIntensityd,
+    RandShiftIntensityd,
+    SelectItemsd,
+    Spacingd,
+    Transform,
+)
+
+from medresnet3d.errors import DataError
+from medresnet3d.transforms.brain_mask import brain_mask, head_signs
+from medresnet3d.transforms.load import LoadVolumed
+from medresnet3d.transforms.mri_augmentation import RandAtrophyd, RandThickSlicesd, RandTissuePatchd
+
+DARK, BRIGHT, FLOOR = 0.3, 1.3, 0.02  # where the 2nd and 98th percentile of the brain go; the least value in the brain
+
+
+def _array(volume: torch.Tensor) -> np.ndarray:
+    return np.asarray(volume.detach().cpu().numpy(), dtype=np.float32)
+
+
+class RequireSkullStrippedd(MapTransform):
+    """Refuse a scan of a whole head: the networks behind this transform know brains only.
+
+    See :mod:`medresnet3d.transforms.brain_mask` for how it is recognised. The first channel is looked at.
+
+    Args:
+        keys: images (C, i, j, k) as MetaTensor.
+
+    Raises:
+        DataError: if the scan is a whole head, constant or empty.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Give the item back unchanged, or raise."""
+        item = dict(data)
+        for key in self.keys:
+            image: MetaTensor = item[key]
+            spacing = tuple(float(value) for value in image.pixdim)
+            signs = head_signs(_array(image[0]), spacing)
+            if signs.whole_head:
+                name = image.meta.get("filename_or_obj", "the scan")
+                raise DataError(
+                    f"{name}: this looks like a whole head, not a skull-stripped brain ({signs.litres:.1f} litres; "
+                    f"intensity below the surface falls to {signs.rim_ratio:.2f} of that above it); run a "
+                    "skull-stripping tool such as SynthStrip or HD-BET first and give its result."
+                )
+        return item
+
+
+class BrainMaskd(MapTransform):
+    """Add the mask of the brain twice: once to be transformed with the image, once to stay on the image's own grid.
+
+    Args:
+        keys: the image (C, i, j, k) as MetaTensor; the first channel decides.
+        mask_key: mask (1, i, j, k) that later spatial transforms may change.
+        native_key: the same mask for the answer in the input's grid.
+    """
+
+    def __init__(self, keys: KeysCollection, mask_key: str = "brain", native_key: str = "native_brain") -> None:
+        super().__init__(keys)
+        self.mask_key, self.native_key = mask_key, native_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Give the item with both masks, uint8 MetaTensors with the image's affine."""
+        item = dict(data)
+        image: MetaTensor = item[self.keys[0]]
+        mask = torch.from_numpy(brain_mask(_array(image[0])).astype(np.uint8))[None]
+        for key in (self.mask_key, self.native_key):
+            item[key] = MetaTensor(mask.clone(), affine=image.affine.clone(), meta=dict(image.meta))
+        return item
+
+
+class NormalizeBraind(MapTransform):
+    """Map the 2nd and 98th percentile inside the brain to 0.3 and 1.3, channel by channel, and all outside to 0.
+
+    The high one lies in white matter and the low one in fluid at any age, while mean and deviation move with the share
+    of fluid. A factor or an offset of the input changes nothing.
+
+    Args:
+        keys: images (C, i, j, k).
+        mask_key: brain mask (1, i, j, k).
+
+    Raises:
+        DataError: if the brain has one value only.
+    """
+
+    def __init__(self, keys: KeysCollection, mask_key: str = "brain") -> None:
+        super().__init__(keys)
+        self.mask_key = mask_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Give the item with normalised images."""
+        item = dict(data)
+        mask = item[self.mask_key][0].as_subclass(torch.Tensor) > 0
+        for key in self.keys:
+            image = item[key].float().clone()
+            for channel in image:
+                low, high = np.percentile(_array(channel)[mask.numpy()], [2, 98])
+                if high <= low:
+                    raise DataError("the brain has one intensity only; give a T1 scan with tissue contrast.")
+                scaled = DARK + (channel - low) * ((BRIGHT - DARK) / (high - low))
+                channel.copy_(torch.where(mask, scaled.clamp(min=FLOOR), torch.zeros_like(channel)))
+            item[key] = image
+        return item
+
+
+class TissueMapd(MapTransform):
+    """From logits to a label map: the likeliest tissue inside the brain, background everywhere outside.
+
+    Args:
+        keys: logits (K, i, j, k), class 0 background; they become label maps (1, i, j, k), uint8.
+        mask_key: brain mask (1, i, j, k) on the same grid.
+    """
+
+    def __init__(self, keys: KeysCollection, mask_key: str = "brain") -> None:
+        super().__init__(keys)
+        self.mask_key = mask_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Give the item with label maps."""
+        item = dict(data)
+        mask = item[self.mask_key].as_subclass(torch.Tensor) > 0
+        for key in self.keys:
+            logits = item[key]
+            tissue = logits[1:].argmax(dim=0, keepdim=True) + 1
+            labels = (tissue.as_subclass(torch.Tensor) * mask.to(logits.device)).to(torch.uint8)
+            item[key] = (
+                MetaTensor(labels, affine=logits.affine, meta=dict(logits.meta))
+                if isinstance(logits, MetaTensor)
+                else labels
+            )
+        return item
+
+
+class Sometimes(Randomizable, Transform):
+    """Apply a chain of random transforms with some probability, so that a share of the patches keeps its looks.
+
+    Args:
+        transform: what to apply to the item.
+        prob: how often.
+    """
+
+    def __init__(self, transform: Compose, prob: float) -> None:
+        self.transform, self.prob = transform, prob
+
+    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> Sometimes:
+        """Seed this transform and the chain inside."""
+        super().set_random_state(seed, state)
+        self.transform.set_random_state(seed=int(self.R.randint(2**31)))
+        return self
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
+        """Give the item, changed or not."""
+        return self.transform(data) if self.R.uniform() < self.prob else data  # type: ignore[return-value]
+
+
+def _prepare(keys: Sequence[str], label_keys: Sequence[str], spacing: float, check: bool) -> list[Transform]:
+    """Load, check, mask, normalise, turn to RAS, resample where voxels differ by more than a tenth, and crop."""
+    moved = [*keys, "brain", *label_keys]
+    modes = ["bilinear"] * len(keys) + ["nearest"] * (1 + len(label_keys))
+    return [
+        LoadVolumed(list(keys), label_keys=list(label_keys)),
+        *([RequireSkullStrippedd("image")] if check else []),
+        BrainMaskd("image"),
+        NormalizeBraind("image"),
+        Orientationd(moved, axcodes="RAS", labels=None),
+        Spacingd(moved, pixdim=spacing, min_pixdim=spacing * 0.9, max_pixdim=spacing * 1.1, mode=modes),
+        CropForegroundd(moved, source_key="brain", margin=2, allow_smaller=True),
+        MaskIntensityd("image", mask_key="brain"),
+    ]
+
+
+def brain_tissue_augmentation(patch_size: int = 64, strength: float = 1.0) -> Compose:
+    """Random patches of a prepared item, with the looks of other scanners and other ages.
+
+    Args:
+        patch_size: side of the patch in voxels.
+        strength: 1 for the augmentation that the shipped weights were trained with; 0 leaves plain patches, mirrored
+            left to right.
+
+    Returns:
+        A chain from keys ``image`` and ``label`` to patches (1, n, n, n); it costs some 0.1 s.
+    """
+    looks: list[Transform] = [
+        RandThickSlicesd("image", prob=0.2),
+        RandGaussianSmoothd("image", (0.3, 0.8), (0.3, 0.8), (0.3, 0.8), prob=0.15),
+        RandBiasFieldd("image", degree=3, coeff_range=(-0.12, 0.12), prob=0.5),
+        RandAdjustContrastd("image", prob=0.5, gamma=(0.7, 1.5)),
+        RandHistogramShiftd("image", num_control_points=(4, 9), prob=0.25),
+        RandScaleIntensityd("image", factors=0.15, prob=0.6),
+        RandShiftIntensityd("image", offsets=0.1, prob=0.6),
+        RandGaussianNoised("image", prob=0.4, std=0.08),
+    ]
+    return Compose(
+        [
+            RandTissuePatchd(size=patch_size, warp=0.4 * strength),
+            RandAtrophyd(prob=0.25 * strength),
+            Sometimes(Compose(looks), prob=0.35 * strength),
+            MaskIntensityd("image", mask_key="label"),
+        ]
+    )
+
+
+def brain_tissue_training(patch_size: int = 64, strength: float = 1.0, spacing: float = 1.0) -> Compose:
+    """Training pipeline: path of a stripped T1 and its tissue map to one augmented patch.
+
+    Args:
+        patch_size: side of the patch in voxels.
+        strength: see :func:`brain_tissue_augmentation`.
+        spacing: voxel size in mm.
+
+    Returns:
+        A chain from an item with paths under ``image`` and ``label`` to patches (1, n, n, n).
+    """
+    prepare = _prepare(["image"], ["label"], spacing, check=True)
+    augment = brain_tissue_augmentation(patch_size, strength)
+    return Compose([*prepare, SelectItemsd(["image", "label"]), augment]).flatten()
+
+
+def brain_tissue_validation(spacing: float = 1.0) -> Compose:
+    """Validation pipeline: the whole cropped brain with its tissue map, nothing random.
+
+    Args:
+        spacing: voxel size in mm.
+    """
+    return Compose(_prepare(["image"], ["label"], spacing, check=True))
+
+
+def brain_tissue_inference(spacing: float = 1.0, check: bool = True) -> Compose:
+    """Inference pipeline: refuse whole heads, find the brain, normalise, turn to RAS, crop.
+
+    Args:
+        spacing: voxel size in mm that the network was trained at.
+        check: refuse whole heads.
+    """
+    return Compose(_prepare(["image"], [], spacing, check=check))
+
+
+def brain_tissue_answer(preprocessing: Compose, keys: KeysCollection = "pred") -> Compose:
+    """From the network's logits to a label map on the grid of the input file.
+
+    Args:
+        preprocessing: the chain of :func:`brain_tissue_inference` that prepared the item.
+        keys: logits.
+    """
+    return Compose(
+        [
+            Invertd(keys, transform=preprocessing, orig_keys="image", nearest_interp=False, to_tensor=True),
+            TissueMapd(keys, mask_key="native_brain"),
+        ]
+    )
