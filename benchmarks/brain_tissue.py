@@ -1,4 +1,4 @@
-"""Cross-validate, compare and train ``brain_tissue_voxresnet`` on the real scans of a manifest.
+r"""Cross-validate, compare and train ``brain_tissue_voxresnet`` on the real scans of a manifest.
 
 Every arm gets the same CPU time: seconds of this process with one thread (``time.process_time``), counted over drawing
 patches and training only, since wall time means little on a machine that is shared. Same data, folds, augmentation,
@@ -7,6 +7,8 @@ loss, optimiser and schedule; the learning rate of each arm was chosen in short 
     python benchmarks/brain_tissue.py --data manifest.json --out runs --arm voxresnet --fold 0 --cpu-seconds 900
     python benchmarks/brain_tissue.py --data manifest.json --out runs --arm unet --fold 0 --cpu-seconds 900
     python benchmarks/brain_tissue.py --data manifest.json --out runs --arm final --cpu-seconds 2400
+    python benchmarks/brain_tissue.py --data manifest.json --out runs2 --arm final --start-from runs/model.pt \
+        --cpu-seconds 1000 --strength 0.4 --learning-rate 0.0015
     python benchmarks/brain_tissue.py --out runs --arm summary
 """
 
@@ -59,14 +61,16 @@ ARMS = {
 }
 
 
-def make_network(arm: str) -> nn.Module:
-    """The network of one arm, channels last."""
+def make_network(arm: str, weights: Path | None = None) -> nn.Module:
+    """The network of one arm, channels last, with the weights of an earlier run where there are some."""
     torch.manual_seed(SEED)
     network: nn.Module = (
         UNet(3, 1, 4, (16, 32, 64, 128), (2, 2, 2))
         if arm == "unet"
         else VoxResNet(3, 1, 4, width=16, norm=("batch", {"momentum": NORM_MOMENTUM}))
     )
+    if weights is not None:
+        network.load_state_dict(torch.load(weights, weights_only=True))
     return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload,no-any-return]
 
 
@@ -102,10 +106,12 @@ def update_average(average: nn.Module, network: nn.Module, iteration: int, decay
                 kept.copy_(new)
 
 
-def train(arm: str, scans: list[dict[str, Any]], seconds: float, strength: float) -> tuple[nn.Module, int]:
+def train(
+    arm: str, scans: list[dict[str, Any]], seconds: float, strength: float, weights: Path | None = None
+) -> tuple[nn.Module, int]:
     """Train for ``seconds`` of CPU time: AdamW, warm-up and cosine, bfloat16; give the averaged network."""
     settings = ARMS[arm]
-    network = make_network(arm).train()
+    network = make_network(arm, weights).train()
     average = copy.deepcopy(network)
     loss_function = FadingDeepSupervisionLoss(
         DiceCELoss(softmax=True, to_onehot_y=True, include_background=False, batch=True), 1000, settings.auxiliary
@@ -163,7 +169,7 @@ def run_fold(options: argparse.Namespace) -> dict[str, Any]:
     split = {"fold": options.fold, "folds": options.folds, "seed": SEED}
     scans = prepared(items(options.data, "training", **split))
     held_out = prepared(items(options.data, "validation", **split))
-    network, iterations = train(options.arm, scans, options.cpu_seconds, options.strength)
+    network, iterations = train(options.arm, scans, options.cpu_seconds, options.strength, options.start_from)
     with atomic_path(options.out / f"{options.arm}_fold{options.fold}{options.tag}.pt") as path:
         torch.save(network.state_dict(), path)
     cases = {scan["patient"]: dice(segment(network, options.arm, scan["image"]), scan["label"]) for scan in held_out}
@@ -190,7 +196,7 @@ def run_fold(options: argparse.Namespace) -> dict[str, Any]:
 def run_final(options: argparse.Namespace) -> dict[str, Any]:
     """Train on everything and keep the averaged weights in half precision."""
     scans = prepared(items(options.data, "all"))
-    network, iterations = train("voxresnet", scans, options.cpu_seconds, options.strength)
+    network, iterations = train("voxresnet", scans, options.cpu_seconds, options.strength, options.start_from)
     state = {
         key: value.half().contiguous() if value.is_floating_point() else value
         for key, value in network.state_dict().items()
@@ -261,6 +267,7 @@ def main() -> None:
     parser.add_argument("--cpu-seconds", type=float, default=900.0)
     parser.add_argument("--strength", type=float, default=1.0, help="strength of the augmentation, 0 to 1")
     parser.add_argument("--learning-rate", type=float, help="instead of the arm's own")
+    parser.add_argument("--start-from", type=Path, help="weights of an earlier run to go on from")
     parser.add_argument("--tag", default="", help="suffix of the file's name")
     options = parser.parse_args()
     if options.learning_rate:

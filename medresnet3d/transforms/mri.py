@@ -93,7 +93,7 @@ class BrainMaskd(MapTransform):
         image: MetaTensor = item[self.keys[0]]
         mask = torch.from_numpy(brain_mask(_array(image[0])).astype(np.uint8))[None]
         for key in (self.mask_key, self.native_key):
-            item[key] = MetaTensor(mask.clone(), affine=image.affine.clone(), meta=dict(image.meta))
+            item[key] = MetaTensor(mask.clone(), meta=dict(image.meta))
         return item
 
 
@@ -151,11 +151,7 @@ class TissueMapd(MapTransform):
             logits = item[key]
             tissue = logits[1:].argmax(dim=0, keepdim=True) + 1
             labels = (tissue.as_subclass(torch.Tensor) * mask.to(logits.device)).to(torch.uint8)
-            item[key] = (
-                MetaTensor(labels, affine=logits.affine, meta=dict(logits.meta))
-                if isinstance(logits, MetaTensor)
-                else labels
-            )
+            item[key] = MetaTensor(labels, meta=dict(logits.meta)) if isinstance(logits, MetaTensor) else labels
         return item
 
 

@@ -190,7 +190,6 @@ def _write_report(
     seconds: dict[str, float],
 ) -> Path:
     from medresnet3d.reports import (
-        Block,
         Cases,
         Figure,
         Heading,
@@ -202,6 +201,7 @@ def _write_report(
         segmentation_card,
         write_report,
     )
+    from medresnet3d.reports.blocks import Block
     from medresnet3d.reports.builders import metric_table, versions
     from medresnet3d.reports.figures import training_curves
 
