@@ -13,7 +13,7 @@ DEMO_DIR ?= medresnet3d-demo
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 24
 
-demo: $(VENV)/.installed ## install and run the demonstration (about 4 minutes on 2 cores)
+demo: $(VENV)/.installed ## install and run the demonstration (a few minutes on 2 cores)
 	$(BIN)/medresnet3d demo -o $(DEMO_DIR)
 
 test: $(VENV)/.installed-test ## install with the test tools and run the default tests

@@ -15,7 +15,7 @@ def demo(
         Path, typer.Option("-o", "--output", help="Folder for everything the demonstration writes.")
     ] = Path("medresnet3d-demo"),
 ) -> None:
-    """Train on phantom CT nodules and segment a real brain MRI, in about four minutes on two cores."""
+    """Train on phantom CT nodules and segment a real brain MRI, in a few minutes on two cores."""
     from medresnet3d.workflows.demo import demo as run
 
     summary = run(output)

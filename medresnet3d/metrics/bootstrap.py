@@ -91,6 +91,8 @@ def _estimate(value: float, resampled: NDArray[np.float64], count: int) -> Estim
         notes.append(f"undefined in {100 * (1 - share):.1f}% of the resamples, which are left out")
     if count < FEW_PATIENTS:
         notes.append(f"only {count} patients: the interval is a rough guess")
+    if not low <= value <= high:
+        notes.append("resampling shifts this figure, so that its interval lies beside it")
     return Estimate(value, float(low), float(high), count, "; ".join(notes))
 
 

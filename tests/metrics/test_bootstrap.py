@@ -93,3 +93,10 @@ def test_few_patients_are_named_in_the_note() -> None:
         bootstrap_intervals({"mean": 1.0}, _mean_statistic(np.ones(n)), range(n), 50)["mean"].note for n in (9, 10)
     )
     assert few == "only 9 patients: the interval is a rough guess" and enough == ""
+
+
+def test_an_interval_beside_its_figure_is_said_to_be_so() -> None:
+    patients = np.arange(40)
+    largest = {"x": -1.0}
+    shifted = bootstrap_intervals(largest, lambda weights: {"x": np.zeros(len(weights))}, patients, n_boot=50)
+    assert "lies beside it" in shifted["x"].note
