@@ -9,9 +9,9 @@ use, so that ``import medresnet3d`` does not import torch.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from medresnet3d._lazy import lazy_names
 from medresnet3d._version import __version__
 
 if TYPE_CHECKING:
@@ -23,19 +23,12 @@ if TYPE_CHECKING:
 __all__ = ["Predictor", "__version__", "evaluate", "infer", "load_network", "train"]
 
 _HOMES = {
-    "load_network": "medresnet3d.bundle.load",
-    "evaluate": "medresnet3d.workflows.evaluate",
-    "infer": "medresnet3d.workflows.infer",
-    "Predictor": "medresnet3d.workflows.infer",
-    "train": "medresnet3d.workflows.train",
+    "load_network": "bundle.load",
+    "evaluate": "workflows.evaluate",
+    "infer": "workflows.infer",
+    "Predictor": "workflows.infer",
+    "train": "workflows.train",
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'medresnet3d' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

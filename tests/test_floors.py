@@ -29,6 +29,7 @@ FLOORS = {
     "errors": 0,
     "progress": 0,
     "_version": 0,
+    "_lazy": 0,
 }
 HEAVY = {"torch", "monai", "numpy", "ignite", "scipy", "sklearn", "nibabel", "SimpleITK", "itk", "pydicom", "skimage"}
 LIGHT = [

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from medresnet3d._lazy import lazy_names
 
 if TYPE_CHECKING:
     from medresnet3d.data.check import Finding, check_manifest
@@ -37,11 +38,4 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'medresnet3d.data' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"medresnet3d.data.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*__all__, *globals()})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -7,9 +7,9 @@ their scan. What needs pydicom or highdicom is imported on first use.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from medresnet3d._lazy import lazy_names
 from medresnet3d.io.atomic import atomic_path, atomic_write_text
 from medresnet3d.io.reading import KNOWN_SUFFIXES, is_dicom, known_suffix, load
 from medresnet3d.io.volume import Source, Volume, as_volume, require_same_grid, same_grid
@@ -43,14 +43,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "SeriesInfo": "medresnet3d.io.dicom_series",
-    "list_series": "medresnet3d.io.dicom",
-    "read_dicom_seg": "medresnet3d.io.dicomseg",
-    "write_dicom_seg": "medresnet3d.io.dicomseg",
+    "SeriesInfo": "dicom_series",
+    "list_series": "dicom",
+    "read_dicom_seg": "dicomseg",
+    "write_dicom_seg": "dicomseg",
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'medresnet3d.io' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -5,9 +5,9 @@ Everything but :class:`Estimate` is loaded on first use, because MONAI takes sec
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from medresnet3d._lazy import lazy_names
 from medresnet3d.metrics.estimate import Estimate
 
 if TYPE_CHECKING:
@@ -43,11 +43,4 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'medresnet3d.metrics' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"medresnet3d.metrics.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

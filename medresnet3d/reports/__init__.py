@@ -7,9 +7,9 @@ but the blocks is loaded on first use, so that the command line can print :data:
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from medresnet3d._lazy import lazy_names
 from medresnet3d.reports.blocks import (
     DISCLAIMER,
     Bars,
@@ -105,14 +105,6 @@ _HOMES = {
     "html": ("figure_bytes", "render_report", "write_report"),
     "planes": ("three_plane_view",),
 }
-_HOME_OF = {name: f"medresnet3d.reports.{home}" for home, names in _HOMES.items() for name in names}
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'medresnet3d.reports' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME_OF[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, {name: home for home, names in _HOMES.items() for name in names})
