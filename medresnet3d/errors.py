@@ -41,6 +41,12 @@ class AmbiguousInputError(DataError):
     """An input leaves a question that only a person can answer (which series, which point); the message asks it."""
 
 
+class CancelledError(MedResNetError):
+    """The caller ended a computation before it was finished."""
+
+    exit_code = ExitCode.NOTHING_DONE
+
+
 class BundleError(MedResNetError):
     """A bundle is missing, incomplete or malformed."""
 

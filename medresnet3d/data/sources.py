@@ -12,7 +12,7 @@ from medresnet3d.data.cases import case_ids, natural_key
 from medresnet3d.data.manifest import list_items, load_manifest
 from medresnet3d.errors import DataError
 from medresnet3d.io import KNOWN_SUFFIXES, is_dicom, known_suffix
-from medresnet3d.io.reading import DICOM_SUFFIXES
+from medresnet3d.io.reading import DICOM_SUFFIXES, PICTURE_SUFFIXES
 
 PathLike = str | os.PathLike[str]
 _TRUTH_KEYS = ("label", "mask", "boxes")
@@ -60,7 +60,8 @@ def _cases_of(source: PathLike) -> Iterator[dict[str, Any]]:
         found = list(_images_in(path, recursive=False)) or list(_images_in(path, recursive=True))
         if not found:
             raise DataError(f"{path}: no image is in this folder; known are {_known()}.")
-        yield from ({"image": str(one)} for one in found)
+        scans = [one for one in found if known_suffix(one) not in PICTURE_SUFFIXES]  # pictures beside scans show them
+        yield from ({"image": str(one)} for one in scans or found)
     elif path.suffix.lower() == ".json" and path.is_file():
         for item in list_items(load_manifest(path)):
             yield {key: value for key, value in item.items() if key not in _TRUTH_KEYS}

@@ -16,13 +16,16 @@ from medresnet3d.io.volume import Source, Volume, as_volume, require_same_grid, 
 from medresnet3d.io.writing import RESULT_FORMATS, save_itk, save_like, save_nifti
 
 if TYPE_CHECKING:
-    from medresnet3d.io.dicom import list_series
+    from medresnet3d.io.dicom import list_series, load_all
     from medresnet3d.io.dicom_series import SeriesInfo
+    from medresnet3d.io.dicom_sr import Findings, write_dicom_sr
     from medresnet3d.io.dicomseg import read_dicom_seg, write_dicom_seg
+    from medresnet3d.io.secondary_capture import write_secondary_capture
 
 __all__ = [
     "KNOWN_SUFFIXES",
     "RESULT_FORMATS",
+    "Findings",
     "SeriesInfo",
     "Source",
     "Volume",
@@ -33,6 +36,7 @@ __all__ = [
     "known_suffix",
     "list_series",
     "load",
+    "load_all",
     "read_dicom_seg",
     "require_same_grid",
     "same_grid",
@@ -40,13 +44,19 @@ __all__ = [
     "save_like",
     "save_nifti",
     "write_dicom_seg",
+    "write_dicom_sr",
+    "write_secondary_capture",
 ]
 
 _HOMES = {
+    "Findings": "dicom_sr",
     "SeriesInfo": "dicom_series",
     "list_series": "dicom",
+    "load_all": "dicom",
     "read_dicom_seg": "dicomseg",
     "write_dicom_seg": "dicomseg",
+    "write_dicom_sr": "dicom_sr",
+    "write_secondary_capture": "secondary_capture",
 }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medresnet3d.errors import DataError, GeometryError
+from medresnet3d.errors import AmbiguousInputError, DataError, GeometryError
 
 MIN_SPACING_MM = 1e-6
 
@@ -50,6 +50,44 @@ def check_spacing(spacing: Any, name: str) -> None:
             raise GeometryError(
                 f"{name}: the voxel size along axis {axis} is {size:g} mm; correct the spacing in the header."
             )
+
+
+def choose_volume(
+    shape: tuple[int, ...], wanted: str | None, name: str, warnings: list[str]
+) -> tuple[tuple[int, int, int], int]:
+    """Choose one volume of an image of four dimensions.
+
+    Args:
+        shape: of the image as it is stored, (i, j), (i, j, k) or (i, j, k, volumes).
+        wanted: number of the volume, from 0, as text; ignored where there is only one.
+        name: the file, for the message.
+        warnings: gets a sentence where axes are dropped.
+
+    Returns:
+        The shape of one volume and its number.
+
+    Raises:
+        AmbiguousInputError: if there are several volumes and ``wanted`` names none of them.
+        DataError: if there are more or fewer dimensions.
+    """
+    if len(shape) < 2 or any(size != 1 for size in shape[4:]):
+        raise DataError(
+            f"{name}: the image has {len(shape)} dimensions (shape {shape}) where three are wanted; "
+            "save the volume that you mean as a file of its own."
+        )
+    i, j, k = (*shape, 1, 1, 1)[:3]
+    if len(shape) > 3 and all(size == 1 for size in shape[3:]):
+        warnings.append(f"The image has shape {shape}; its axes of length one after the third were dropped.")
+        return (i, j, k), 0
+    if len(shape) < 4:
+        return (i, j, k), 0
+    if wanted is None or not wanted.isdecimal() or int(wanted) >= shape[3]:
+        fault = "one has to be chosen" if wanted is None else f"there is no volume {wanted!r}"
+        raise AmbiguousInputError(
+            f"{name}: the image has 4 dimensions (shape {shape}), so {fault}; choose one of its {shape[3]} volumes "
+            f"with --series N (series='N' in Python), N from 0 to {shape[3] - 1}."
+        )
+    return (i, j, k), int(wanted)
 
 
 def check_voxels(array: NDArray[Any], name: str, *, constant_ok: bool = False) -> None:

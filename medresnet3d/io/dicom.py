@@ -9,9 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from medresnet3d.errors import AmbiguousInputError, DataError
+from medresnet3d.io.checks import check_affine, check_voxels
+from medresnet3d.io.dicom_headers import dicom_files, read_headers
 from medresnet3d.io.dicom_pixels import read_voxels
-from medresnet3d.io.dicom_series import COLOUR, MOSAIC, SEGMENTATION, SeriesInfo, find_series
-from medresnet3d.io.dicom_slices import dicom_files, read_headers, text
+from medresnet3d.io.dicom_series import SeriesInfo, find_series
+from medresnet3d.io.dicom_slices import Slice
+from medresnet3d.io.dicom_values import number, text
 from medresnet3d.io.reading import PathLike, existing
 from medresnet3d.io.volume import Source, Volume
 
@@ -29,19 +32,51 @@ def list_series(path: PathLike | Sequence[PathLike]) -> list[SeriesInfo]:
     Raises:
         DataError: if there is nothing to read, or a file is damaged.
     """
-    single = isinstance(path, (str, Path)) or hasattr(path, "__fspath__")
-    source = existing(path) if single else [existing(one) for one in path]  # type: ignore[arg-type,union-attr]
-    name = str(path) if single else None
-    with _unpacked(source) as files:
-        return find_series(read_headers(dicom_files(files, name)))
+    with _found(path) as (found, _, _):
+        return found
 
 
-def read_dicom(source: Path | Sequence[Path], series: str | None = None) -> Volume:
+def load_all(
+    path: PathLike | Sequence[PathLike], *, strict: bool = False, constant_ok: bool = False
+) -> Iterator[tuple[SeriesInfo, Volume | DataError | None]]:
+    """Read every volume among DICOM files, one after the other; the headers are parsed once.
+
+    Args:
+        path: as for :func:`list_series`.
+        strict: refuse what would be repaired with a warning, as for :func:`medresnet3d.io.load`.
+        constant_ok: accept images that have one value everywhere.
+
+    Yields:
+        For each entry of :func:`list_series`, in its order, the entry and its volume; or the error that says why it
+        cannot be read; or ``None`` for what is no volume (localisers, colour images, single images). Where no entry is
+        a volume, grey images are read as volumes of one slice. A volume is not kept here once the next is asked for.
+
+    Raises:
+        DataError: if there is nothing to read, or a file is damaged.
+    """
+    with _found(path) as (found, source, name):
+        wanted = [info for info in found if info.volumetric] or [info for info in found if info.readable]
+        for info in found:
+            if info not in wanted:
+                yield info, None
+                continue
+            try:
+                volume = _read(info, source, f"{name} (series {info.id})", strict)
+                check_affine(volume.affine, volume.source.name)
+                check_voxels(volume.array, volume.source.name, constant_ok=constant_ok)
+            except DataError as error:
+                yield info, error
+            else:
+                yield info, volume
+
+
+def read_dicom(source: Path | Sequence[Path], series: str | None = None, *, strict: bool = False) -> Volume:
     """Read one DICOM volume.
 
     Args:
         source: a folder, file, DICOMDIR, ZIP archive or list of files, all existing.
         series: SeriesInstanceUID or ``id`` of the series; by default the only volumetric one.
+        strict: refuse what would be repaired with a warning.
 
     Returns:
         The volume of shape (columns, rows, slices), slices in increasing order along row direction x column direction,
@@ -49,30 +84,46 @@ def read_dicom(source: Path | Sequence[Path], series: str | None = None) -> Volu
 
     Raises:
         DataError: if there is nothing to read, a file is damaged or of unknown compression, or the choice is not clear.
-        GeometryError: if slices are missing, doubled, sheared or at varying distances.
+        GeometryError: if the slices form no volume; with ``strict`` also if slices are missing, doubled, sheared or at
+            varying distances.
     """
-    path = source if isinstance(source, Path) else _common(source)
-    name = str(path)
-    with _unpacked(source) as files:
-        info = choose(find_series(read_headers(dicom_files(files, name))), series, name)
+    with _found(source) as (found, path, name):
+        info = choose(found, series, name)
         if len(info.slices) > 1:
             name = f"{name} (series {info.id}{', ' if info.description else ''}{info.description})"
-        _require_grey(info, name)
-        stack = info.stack(name)
-        notes = [*info.set_aside, *stack.warnings]
-        array = read_voxels(stack.slices, name, notes)
+        return _read(info, path, name, strict)
+
+
+def _read(info: SeriesInfo, path: Path, name: str, strict: bool) -> Volume:
+    _require_grey(info, name)
+    stack = info.stack(name, strict=strict)
+    notes = [*info.set_aside, *stack.warnings]
+    array = read_voxels(stack.slices, name, notes)
+    first = stack.slices[0]
+    if first.mosaic is not None:
+        array = first.mosaic.take_apart(array[:, :, 0])
+    elif stack.regrid is not None:
+        array = stack.regrid.apply(array, _padding(first))
     single_file = len({one.path for one in stack.slices}) == 1
     datasets = [one.dataset for one in stack.slices]
+    several = single_file and first.mosaic is None
     origin = Source(
         path=path,
         files=tuple(dict.fromkeys(one.path for one in stack.slices)) if path.suffix.lower() != ".zip" else (path,),
         format="dicom",
         datasets=tuple(datasets[:1] if single_file else datasets),
-        frames=tuple(one.frame for one in stack.slices) if single_file else (),
+        frames=tuple(one.frame for one in stack.slices) if several else (),
         series=info.uid,
         description=info.description,
+        regridded=first.mosaic is not None or stack.regrid is not None,
     )
     return Volume(array, stack.affine, text(datasets[0], "Modality") or None, tuple(notes), origin)
+
+
+def _padding(one: Slice) -> float | None:
+    """Give the rescaled value of pixels outside of the scanned region, where the header has one."""
+    value = number(one.dataset, "PixelPaddingValue")
+    return None if value is None else value * one.slope + one.intercept
 
 
 def choose(found: Sequence[SeriesInfo], series: str | None, name: str) -> SeriesInfo:
@@ -104,7 +155,7 @@ def _list(found: Sequence[SeriesInfo]) -> str:
 
 
 def _require_grey(info: SeriesInfo, name: str) -> None:
-    if info.note in (COLOUR, SEGMENTATION, MOSAIC):
+    if not info.readable:
         raise DataError(f"{name}: this is {info.note}; give a grey-scale scan.")
 
 
@@ -112,6 +163,16 @@ def _common(files: Sequence[Path]) -> Path:
     if not files:
         raise DataError("a DICOM series is given as an empty list of files; name at least one.")
     return files[0] if len(files) == 1 else files[0].parent
+
+
+@contextmanager
+def _found(path: PathLike | Sequence[PathLike]) -> Iterator[tuple[list[SeriesInfo], Path, str]]:
+    """Give the series among the files, the path that stands for them, and its name for messages."""
+    single = isinstance(path, (str, Path)) or hasattr(path, "__fspath__")
+    source = existing(path) if single else [existing(one) for one in path]  # type: ignore[arg-type,union-attr]
+    place = source if isinstance(source, Path) else _common(source)
+    with _unpacked(source) as files:
+        yield find_series(read_headers(dicom_files(files, str(place)))), place, str(place)
 
 
 @contextmanager

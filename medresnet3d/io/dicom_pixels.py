@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset, dcmread
-from pydicom.pixels import get_decoder, iter_pixels
-from pydicom.uid import ImplicitVRLittleEndian
+from pydicom import Dataset
 
 from medresnet3d.errors import DataError
-from medresnet3d.io.dicom_slices import Slice, number, text
+from medresnet3d.io.dicom_frames import frames, require_decoder
+from medresnet3d.io.dicom_slices import Slice
+from medresnet3d.io.dicom_values import number, text
 from medresnet3d.io.rescale import rescale
 
-PIXEL_TAGS: list[Any] = [
-    *("PixelData", "FloatPixelData", "DoubleFloatPixelData", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel"),
-    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PhotometricInterpretation"),
-    *("PlanarConfiguration", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
-]
-DECODER_HINTS = {
-    "1.2.840.10008.1.2.4.57": "python-gdcm",
-    "1.2.840.10008.1.2.4.70": "python-gdcm",
-    "1.2.840.10008.1.2.4.51": "python-gdcm",
-    "1.2.840.10008.1.2.4.80": "pyjpegls",
-    "1.2.840.10008.1.2.4.81": "pyjpegls",
-    "1.2.840.10008.1.2.4.90": "pylibjpeg and pylibjpeg-openjpeg",
-    "1.2.840.10008.1.2.4.91": "pylibjpeg and pylibjpeg-openjpeg",
-    "1.2.840.10008.1.2.4.201": "pylibjpeg and pylibjpeg-openjpeg",
-    "1.2.840.10008.1.2.4.202": "pylibjpeg and pylibjpeg-openjpeg",
-    "1.2.840.10008.1.2.4.203": "pylibjpeg and pylibjpeg-openjpeg",
-}
 PHYSICAL = ("CT", "PT", "NM")
 """Modalities whose values are quantities: MONOCHROME1 says how to show them, never what they are."""
 
@@ -53,56 +35,54 @@ def read_voxels(slices: Sequence[Slice], name: str, notes: list[str]) -> NDArray
     Raises:
         DataError: if pixel data are missing, cut short, or compressed in a way that no installed decoder knows.
     """
-    require_decoders(slices, name)
-    first = slices[0].dataset
-    out: NDArray[Any] | None = None
-    scales = {(one.slope, one.intercept) for one in slices}
-    for index, (one, plane) in enumerate(zip(slices, _planes(slices), strict=True)):
-        if out is None:
-            out = np.empty((len(slices), *plane.shape), plane.dtype if len(scales) == 1 else np.float32)
-        if plane.shape != out.shape[1:]:
-            raise DataError(f"{name}: {one.place} decodes to {plane.shape} pixels where {out.shape[1:]} were expected.")
-        plane = _upright(plane, one.dataset)
-        out[index] = plane if len(scales) == 1 else rescale(plane, one.slope, one.intercept)
-    if out is None:
+    if not slices:
         raise DataError(f"{name}: there is no slice to read.")
-    if _is_inverted(first):
-        notes.append("The image is stored inverted (MONOCHROME1); it was turned so that bright means high.")
-    return (rescale(out, *scales.pop()) if len(scales) == 1 else out).T
-
-
-def require_decoders(slices: Sequence[Slice], name: str) -> None:
-    """Refuse series whose compression no installed decoder knows.
-
-    Raises:
-        DataError: naming the transfer syntax and what to install.
-    """
     for syntax in {one.dataset.file_meta.TransferSyntaxUID for one in slices}:
-        try:
-            usable = get_decoder(syntax).is_available
-        except NotImplementedError:
-            usable = False
-        if not usable:
-            hint = DECODER_HINTS.get(str(syntax), "python-gdcm")
-            raise DataError(
-                f"{name}: the pixels are compressed as {syntax.name} ({syntax}), for which no decoder is installed; "
-                f"install {hint}."
-            )
+        require_decoder(syntax, name)
+    scales = {(one.slope, one.intercept) for one in slices}
+    if _is_inverted(slices[0].dataset):
+        notes.append("The image is stored inverted (MONOCHROME1); it was turned so that bright means high.")
+    if len(scales) > 1:
+        return _rescaled_one_by_one(slices, name).T
+    stored, limits = _stored(slices, name)
+    return rescale(stored, *scales.pop(), limits=limits, reuse=True).T
 
 
-def _planes(slices: Sequence[Slice]) -> Iterator[NDArray[Any]]:
+def _stored(slices: Sequence[Slice], name: str) -> tuple[NDArray[Any], tuple[int, int] | None]:
+    """Give stored values (slices, rows, columns) and, for integers, the smallest and the largest."""
+    out: NDArray[Any] | None = None
+    low, high = [], []
+    for index, plane in enumerate(_planes(slices, name)):
+        if out is None:
+            out = np.empty((len(slices), *plane.shape), plane.dtype)
+        if not np.can_cast(plane.dtype, out.dtype):
+            out = out.astype(np.promote_types(plane.dtype, out.dtype))
+        out[index] = plane
+        low.append(plane.min())
+        high.append(plane.max())
+    assert out is not None
+    return out, (int(min(low)), int(max(high))) if out.dtype.kind in "iu" else None
+
+
+def _rescaled_one_by_one(slices: Sequence[Slice], name: str) -> NDArray[np.float32]:
+    first = slices[0].dataset
+    shape = (len(slices), int(number(first, "Rows") or 0), int(number(first, "Columns") or 0))
+    out = np.empty(shape, np.float32)
+    for index, (one, plane) in enumerate(zip(slices, _planes(slices, name), strict=True)):
+        out[index] = rescale(plane, one.slope, one.intercept)
+    return out
+
+
+def _planes(slices: Sequence[Slice], name: str) -> Iterator[NDArray[Any]]:
     """Decode slices in order; runs of frames from one file open that file once."""
+    first = slices[0].dataset
+    size = (int(number(first, "Rows") or 0), int(number(first, "Columns") or 0))
     for path, run in groupby(slices, key=lambda one: one.path):
         group = list(run)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                dataset = dcmread(path, force=True, specific_tags=PIXEL_TAGS)
-                dataset.file_meta.TransferSyntaxUID = dataset.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian)
-                yield from iter_pixels(dataset, raw=True, indices=[one.frame for one in group])
-        except (ValueError, RuntimeError, AttributeError, NotImplementedError, EOFError, OSError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-            raise DataError(f"{path}: the pixel data cannot be decoded ({reason}); copy the file again.") from error
+        for one, plane in zip(group, frames(path, group[0].dataset, [one.frame for one in group]), strict=True):
+            if plane.shape != size:
+                raise DataError(f"{name}: {one.place} decodes to {plane.shape} pixels where {size} were expected.")
+            yield _upright(plane, one.dataset)
 
 
 def _is_inverted(dataset: Dataset) -> bool:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset, dcmread
-from pydicom.errors import InvalidDicomError
-from pydicom.uid import UID, ImplicitVRLittleEndian, MediaStorageDirectoryStorage
+from pydicom import Dataset
+from pydicom.tag import Tag
 
-from medresnet3d.errors import DataError
-from medresnet3d.io.reading import DICOM_SUFFIXES, is_dicom
+from medresnet3d.io.dicom_mosaic import Mosaic, find_mosaic
+from medresnet3d.io.dicom_values import number, numbers, text
 
 SHARED = "SharedFunctionalGroupsSequence"
 PER_FRAME = "PerFrameFunctionalGroupsSequence"
+PHILIPS_FRAME = Tag(0x2005, 0x140F)
+TOMOGRAPHIC = ("NM", "PT", "CT", "MR")
+"""Modalities whose multi-frame files without a position for each frame hold parallel slices."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +36,8 @@ class Slice:
         slope: rescale slope.
         intercept: rescale intercept.
         functional: the per-frame functional groups of an enhanced multi-frame file.
+        mosaic: how the plane is divided, if it holds a whole volume as tiles; ``position`` is then that of the first
+            tile.
     """
 
     path: Path
@@ -48,121 +50,13 @@ class Slice:
     slope: float
     intercept: float
     functional: Dataset | None = None
+    mosaic: Mosaic | None = None
 
     @property
     def place(self) -> str:
         """File and frame, for messages."""
-        return self.path.name if self.functional is None else f"{self.path.name} frame {self.frame + 1}"
-
-
-def text(dataset: Dataset, name: str, default: str = "") -> str:
-    """Give a tag as text; an absent or unreadable value gives ``default``."""
-    try:
-        value = dataset.get(name)
-    except (ValueError, TypeError, UnicodeError):
-        return default
-    if value is None or value == "":
-        return default
-    return "\\".join(map(str, value)) if isinstance(value, (list, tuple)) or _is_multi(value) else str(value)
-
-
-def numbers(dataset: Dataset, name: str, count: int) -> NDArray[np.float64] | None:
-    """Give a numeric tag as ``count`` finite floats, or ``None`` if it is absent, unreadable or of another length."""
-    try:
-        value = dataset.get(name)
-        if value is None or value == "":
-            return None
-        array = np.array(value if _is_multi(value) else [value], dtype=np.float64)
-    except (ValueError, TypeError):
-        return None
-    return array if array.shape == (count,) and np.isfinite(array).all() else None
-
-
-def number(dataset: Dataset, name: str) -> float | None:
-    """Give a numeric tag as a float, or ``None`` if it is absent or unreadable."""
-    found = numbers(dataset, name, 1)
-    return None if found is None else float(found[0])
-
-
-def _is_multi(value: Any) -> bool:
-    return hasattr(value, "__iter__") and not isinstance(value, (str, bytes))
-
-
-def dicom_files(source: Path | Sequence[Path], name: str | None = None) -> list[Path]:
-    """List the files that may be DICOM: those of a folder with all its sub-folders, of a DICOMDIR, or those given.
-
-    Args:
-        source: a folder, a file, or a list of them.
-        name: what to call ``source`` in messages.
-
-    Raises:
-        DataError: if a folder is empty or holds no DICOM file, or a DICOMDIR lists missing files.
-    """
-    if not isinstance(source, Path):
-        return [file for one in source for file in dicom_files(one)]
-    if source.is_dir():
-        everything = sorted(path for path in source.rglob("*") if path.is_file())
-        if not everything:
-            raise DataError(f"{name or source}: the folder is empty; give a folder of DICOM files or an image file.")
-        found = [path for path in everything if _may_be_slice(path)]
-        if not found:
-            raise DataError(
-                f"{name or source}: none of the {len(everything)} files in it is DICOM; give the image file itself."
-            )
-        return found
-    return _listed_files(source) if source.name.upper() == "DICOMDIR" else [source]
-
-
-def _may_be_slice(path: Path) -> bool:
-    """Tell DICOM files by content; one that only is called so is kept too, since a lost slice must not go unnoticed."""
-    if path.name.startswith("._") or path.name.upper() == "DICOMDIR":  # macOS leaves `._name` beside copies
-        return False
-    return is_dicom(path) or path.suffix.lower() in DICOM_SUFFIXES
-
-
-def _listed_files(dicomdir: Path) -> list[Path]:
-    """Give the files that a DICOMDIR lists; pydicom's FileSet would leave out missing ones in silence."""
-    try:
-        records = dcmread(dicomdir).DirectoryRecordSequence
-        parts = [record.ReferencedFileID for record in records if "ReferencedFileID" in record]
-    except (ValueError, AttributeError, KeyError, OSError, InvalidDicomError) as error:
-        raise DataError(f"{dicomdir}: the DICOMDIR cannot be read ({error}); give its folder instead.") from error
-    listed = [dicomdir.parent.joinpath(*([part] if isinstance(part, str) else part)) for part in parts]
-    missing = [path for path in listed if not path.is_file()]
-    if missing:
-        raise DataError(
-            f"{dicomdir}: {len(missing)} of the {len(listed)} listed files are missing, for example {missing[0].name}; "
-            "copy the complete medium."
-        )
-    return listed
-
-
-def read_headers(files: Iterable[Path]) -> Iterator[tuple[Path, Dataset]]:
-    """Read the headers of image files, one by one; directories and objects without pixels are left out.
-
-    Raises:
-        DataError: if a file is damaged.
-    """
-    for path in files:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # an invalid value in a tag nobody needs stops nothing
-                dataset = dcmread(path, stop_before_pixels=True, force=is_dicom(path))
-        except (InvalidDicomError, EOFError, OSError, ValueError, NotImplementedError, AttributeError) as error:
-            raise DataError(f"{path}: the DICOM file is damaged or is none ({error}); copy it again.") from error
-        if not dataset:
-            raise DataError(f"{path}: the DICOM file is damaged: it has no elements; copy it again.")
-        dataset.file_meta.TransferSyntaxUID = dataset.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian)
-        if dataset.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
-            continue
-        if "Rows" in dataset and "Columns" in dataset:
-            yield path, dataset
-        elif "Image Storage" in UID(_sop_class(dataset)).name:
-            raise DataError(f"{path}: the DICOM file is damaged or cut short: it has no image size; copy it again.")
-
-
-def _sop_class(dataset: Dataset) -> str:
-    return str(dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID") or "")
+        single = self.functional is None and not self.frame
+        return self.path.name if single else f"{self.path.name} frame {self.frame + 1}"
 
 
 def slices_of(path: Path, dataset: Dataset) -> list[Slice]:
@@ -170,23 +64,46 @@ def slices_of(path: Path, dataset: Dataset) -> list[Slice]:
     frames = int(number(dataset, "NumberOfFrames") or 1)
     per_frame = dataset.get(PER_FRAME)
     if not per_frame:
-        return [_classic(path, dataset, frame) for frame in range(frames)]
+        first = _classic(path, dataset)
+        return [first] if frames == 1 else _frames(first, frames)
     shared = dataset[SHARED][0] if dataset.get(SHARED) else Dataset()
     return [_enhanced(path, dataset, frame, groups, shared) for frame, groups in enumerate(per_frame)]
 
 
-def _classic(path: Path, dataset: Dataset, frame: int) -> Slice:
+def _classic(path: Path, dataset: Dataset) -> Slice:
+    mosaic = find_mosaic(dataset)
     return Slice(
         path,
         dataset,
-        frame,
-        numbers(dataset, "ImagePositionPatient", 3),
+        0,
+        mosaic.origin if mosaic else _position(dataset, dataset),
         _orientation(dataset),
         _pixel_spacing(dataset),
         number(dataset, "SpacingBetweenSlices") or number(dataset, "SliceThickness"),
-        _or(number(dataset, "RescaleSlope"), 1.0),
+        _or(number(dataset, "RescaleSlope") or number(dataset, "DoseGridScaling"), 1.0),
         _or(number(dataset, "RescaleIntercept"), 0.0),
+        mosaic=mosaic,
     )
+
+
+def _frames(first: Slice, count: int) -> list[Slice]:
+    """Place the frames of a multi-frame file that has one position only: tomographic ones lie along the normal."""
+    dataset = first.dataset
+    detector = dataset.get("DetectorInformationSequence")
+    position, orientation = first.position, first.orientation
+    if detector and (position is None or orientation is None):
+        position, orientation = numbers(detector[0], "ImagePositionPatient", 3), _orientation(detector[0])
+    offsets: NDArray[Any] | None = numbers(dataset, "GridFrameOffsetVector", count)
+    if offsets is None and text(dataset, "Modality") in TOMOGRAPHIC and first.thickness:
+        index = numbers(dataset, "SliceVector", count)
+        offsets = (np.arange(count) if index is None else index - 1) * first.thickness
+    if offsets is None or position is None or orientation is None:
+        return [replace(first, frame=frame) for frame in range(count)]
+    normal = np.cross(*orientation)
+    return [
+        replace(first, frame=frame, position=position + offset * normal, orientation=orientation)
+        for frame, offset in enumerate(offsets)
+    ]
 
 
 def _enhanced(path: Path, dataset: Dataset, frame: int, groups: Dataset, shared: Dataset) -> Slice:
@@ -200,7 +117,7 @@ def _enhanced(path: Path, dataset: Dataset, frame: int, groups: Dataset, shared:
         path,
         dataset,
         frame,
-        numbers(group("PlanePositionSequence"), "ImagePositionPatient", 3),
+        _position(group("PlanePositionSequence"), groups),
         _orientation(group("PlaneOrientationSequence")),
         _pixel_spacing(measures),
         number(measures, "SpacingBetweenSlices") or number(measures, "SliceThickness"),
@@ -208,6 +125,14 @@ def _enhanced(path: Path, dataset: Dataset, frame: int, groups: Dataset, shared:
         _or(number(values, "RescaleIntercept"), 0.0),
         groups,
     )
+
+
+def _position(plane: Dataset, whole: Dataset) -> NDArray[np.float64] | None:
+    """Give the position of a plane; some PACS leave it in Philips' private sequence only."""
+    found = numbers(plane, "ImagePositionPatient", 3)
+    if found is None and PHILIPS_FRAME in whole and whole[PHILIPS_FRAME].VR == "SQ" and whole[PHILIPS_FRAME].value:
+        found = numbers(whole[PHILIPS_FRAME].value[0], "ImagePositionPatient", 3)
+    return found
 
 
 def _orientation(dataset: Dataset) -> NDArray[np.float64] | None:

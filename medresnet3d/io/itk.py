@@ -10,20 +10,23 @@ import SimpleITK as sitk  # noqa: N813 (the name everybody uses)
 from numpy.typing import NDArray
 
 from medresnet3d.errors import DataError, GeometryError
+from medresnet3d.io.checks import choose_volume
 from medresnet3d.io.volume import LPS_TO_RAS, Source, Volume
 
 
-def read_itk(path: Path) -> Volume:
+def read_itk(path: Path, volume: str | None = None) -> Volume:
     """Read a MetaImage (``.mha``, ``.mhd``) or NRRD (``.nrrd``, ``.nhdr``) file.
 
     Args:
         path: the file.
+        volume: which volume of a four-dimensional image, as text or number from 0; ignored for others.
 
     Returns:
         The volume; ``source.header`` is the dictionary of metadata that ITK keeps.
 
     Raises:
-        DataError: if the file is damaged, has colour or vector voxels, or has more than three dimensions.
+        AmbiguousInputError: if the image has several volumes and ``volume`` names none of them.
+        DataError: if the file is damaged, has colour or vector voxels, or has more than four dimensions.
         GeometryError: if ITK finds the spacing or the axes unusable.
     """
     try:
@@ -36,7 +39,7 @@ def read_itk(path: Path) -> Volume:
             f"{path}: each voxel has {image.GetNumberOfComponentsPerPixel()} values (colour or vectors); "
             "give a grey-scale image."
         )
-    image = _three_dimensions(image, path, warnings)
+    image = _three_dimensions(image, volume, path, warnings)
     header = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys()}
     family = "mha" if path.suffix.lower() in (".mha", ".mhd") else "nrrd"
     if family == "nrrd" and "NRRD_space" not in header:
@@ -76,18 +79,14 @@ def itk_image(array: NDArray[Any], affine: NDArray[np.float64]) -> sitk.Image:
     return image
 
 
-def _three_dimensions(image: sitk.Image, path: Path, warnings: list[str]) -> sitk.Image:
+def _three_dimensions(image: sitk.Image, volume: str | None, path: Path, warnings: list[str]) -> sitk.Image:
     size = image.GetSize()
+    shape, index = choose_volume(size, volume, str(path), warnings)
     if len(size) == 2:
         return sitk.JoinSeries(image)
     if len(size) > 3:
-        if any(extent > 1 for extent in size[3:]):
-            raise DataError(
-                f"{path}: the image has {len(size)} dimensions (shape {size}) where three are wanted; "
-                "save the volume that you mean as a file of its own."
-            )
-        warnings.append(f"The image has shape {size}; its axes of length one after the third were dropped.")
-        return sitk.Extract(image, [*size[:3], *[0] * (len(size) - 3)])
+        rest = len(size) - 3
+        return sitk.Extract(image, [*shape, *[0] * rest], [0, 0, 0, index, *[0] * (rest - 1)])
     return image
 
 

@@ -2,92 +2,130 @@
 
 from __future__ import annotations
 
-import gzip
 import io
+import math
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+from isal import igzip_threaded
 from nibabel.filebasedimages import ImageFileError
-from nibabel.fileholders import FileHolder
 from nibabel.imageglobals import LoggingOutputSuppressor
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
 from medresnet3d.errors import DataError
-from medresnet3d.io.checks import check_spacing
+from medresnet3d.io.checks import check_spacing, choose_volume
 from medresnet3d.io.rescale import rescale
 from medresnet3d.io.volume import Source, Volume, same_grid
 
+CHUNK = 1 << 20
+"""Bytes that are decompressed at once: enough to be fast, few enough to stay in the processor's cache."""
+NIFTI1_SIZE = 348
+MOST_EXTENSIONS = 1 << 30
+BEST_COMPRESSION = 1100
+"""No gzip file is compressed better than this."""
 UNIT_MM = {"meter": 1000.0, "mm": 1.0, "micron": 0.001}
 _DAMAGE = (EOFError, OSError, ValueError, zlib.error, ImageFileError, HeaderDataError, WrapStructError)
 
 
-def read_nifti(path: Path) -> Volume:
+def read_nifti(path: Path, volume: str | None = None) -> Volume:
     """Read a NIfTI-1 or NIfTI-2 file.
 
     Args:
         path: a ``.nii`` or ``.nii.gz`` file.
+        volume: which volume of a four-dimensional file, as text or number from 0; ignored for others.
 
     Returns:
         The volume; ``source.header`` is the nibabel header. The affine is the sform where its code is set, else the
         qform, else voxel sizes alone (with a warning). A trailing axis of length one is dropped with a warning.
 
     Raises:
-        DataError: if the file is damaged, or has more than three dimensions.
+        AmbiguousInputError: if the file has several volumes and ``volume`` names none of them.
+        DataError: if the file is damaged, or has more than four dimensions.
         GeometryError: if a voxel size is zero.
     """
+    warnings: list[str] = []
     try:
-        content = path.read_bytes()
-        if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
-        image = _image(content)
-        header = image.header
-        stored = np.asanyarray(image.dataobj.get_unscaled())
+        with _opened(path) as handle:
+            start, header = _header(handle)
+            shape, index = choose_volume(header.get_data_shape(), volume, str(path), warnings)
+            stored = _voxels(handle, path, header, shape, index)
+        slope, intercept = header.get_slope_inter()
     except _DAMAGE as error:
         reason = _reason(error)
         raise DataError(f"{path}: the NIfTI file is damaged or cut short ({reason}); copy it again.") from error
-    warnings: list[str] = []
-    array = _three_dimensions(stored, path, warnings)
-    affine = _affine(content, image, path, warnings)
-    array = rescale(array, image.dataobj.slope, image.dataobj.inter)
-    volume = Volume(array, affine, None, tuple(warnings), Source(path, (path,), "nifti", header))
-    _compare_forms(volume, warnings)
-    return Volume(array, affine, None, tuple(warnings), volume.source)
+    affine = _affine(start, header, path, warnings)
+    array = rescale(stored, 1.0 if slope is None else slope, intercept or 0.0, reuse=True)
+    result = Volume(array, affine, None, tuple(warnings), Source(path, (path,), "nifti", header))
+    _compare_forms(result, warnings)
+    return replace(result, warnings=tuple(warnings))
 
 
-def _image(content: bytes) -> Any:
-    klass = nib.Nifti2Image if content[:4] in (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c") else nib.Nifti1Image
-    holder = FileHolder(fileobj=io.BytesIO(content))
+def _opened(path: Path) -> Any:
+    """Open a file for reading, decompressed by another thread where its content is compressed."""
+    with path.open("rb") as handle:
+        compressed = handle.read(2) == b"\x1f\x8b"
+    if compressed:
+        return igzip_threaded.open(path, "rb", threads=1, block_size=CHUNK)
+    return path.open("rb", buffering=0)
+
+
+def _header(handle: Any) -> tuple[bytes, Any]:
+    """Give the bytes in front of the voxels and the header that nibabel makes of them."""
+    start = handle.read(NIFTI1_SIZE)
+    klass = nib.Nifti2Header if start[:4] in (b"\x1c\x02\x00\x00", b"\x00\x00\x02\x1c") else nib.Nifti1Header
+    size = klass.template_dtype.itemsize
+    start += handle.read(size - len(start)) if size > len(start) else b""
+    offset = int(klass(start[:size], check=False)["vox_offset"])
+    if offset > MOST_EXTENSIONS:
+        raise ValueError(f"its voxels would start at byte {offset}")
+    start += handle.read(max(offset - len(start), 0))
     with LoggingOutputSuppressor():  # what it would tell is told in our own words
-        return klass.from_file_map({"header": holder, "image": holder})
+        header = klass.from_fileobj(io.BytesIO(start))
+    if header.get_data_offset() != len(start):
+        raise ValueError(f"its voxels would start at byte {offset}")
+    return start, header
+
+
+def _skip(handle: Any, count: int) -> None:
+    if handle.seekable():
+        handle.seek(count, io.SEEK_CUR)
+        return
+    while count and (skipped := len(handle.read(min(count, CHUNK)))):
+        count -= skipped
+
+
+def _voxels(handle: Any, path: Path, header: Any, shape: tuple[int, ...], index: int) -> NDArray[Any]:
+    """Read one volume in the file's own order, and the rest of a compressed file, so that its checksum is verified."""
+    dtype = header.get_data_dtype()
+    size = math.prod(shape) * dtype.itemsize
+    if size > path.stat().st_size * BEST_COMPRESSION:
+        raise EOFError(f"voxels of shape {shape} do not fit into it")
+    array = np.empty(shape, dtype, order="F")
+    _skip(handle, index * size)
+    target = array.T.reshape(-1).view(np.uint8).data
+    done = 0
+    while done < size:
+        count = handle.readinto(target[done : done + CHUNK])
+        if not count:
+            raise EOFError(f"{done} of {size} bytes of voxels")
+        done += count
+    while not handle.seekable() and handle.read(CHUNK):
+        continue
+    return array
 
 
 def _reason(error: BaseException) -> str:
     return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
 
 
-def _three_dimensions(array: NDArray[Any], path: Path, warnings: list[str]) -> NDArray[Any]:
-    shape = array.shape
-    if len(shape) > 3 and all(size == 1 for size in shape[3:]):
-        warnings.append(f"The image has shape {shape}; its axes of length one after the third were dropped.")
-        return array.reshape(shape[:3], order="F")
-    if len(shape) > 3:
-        raise DataError(
-            f"{path}: the image has {len(shape)} dimensions (shape {shape}) where three are wanted; "
-            "save the volume that you mean as a file of its own."
-        )
-    if not 2 <= len(shape) <= 3:
-        raise DataError(f"{path}: the image has {len(shape)} dimensions (shape {shape}) where three are wanted.")
-    return array.reshape((*shape, 1), order="F") if len(shape) == 2 else array
-
-
-def _affine(content: bytes, image: Any, path: Path, warnings: list[str]) -> NDArray[np.float64]:
-    header = image.header
-    raw = type(header)(content[: header.template_dtype.itemsize], check=False)  # nibabel repairs pixdim in silence
+def _affine(start: bytes, header: Any, path: Path, warnings: list[str]) -> NDArray[np.float64]:
+    raw = type(header)(start[: header.template_dtype.itemsize], check=False)  # nibabel repairs pixdim in silence
     if int(raw["sform_code"]) == 0:
         check_spacing(raw["pixdim"][1 : 1 + min(3, int(raw["dim"][0]))], str(path))
     if int(header["sform_code"]) == 0 and int(header["qform_code"]) == 0:
@@ -95,7 +133,7 @@ def _affine(content: bytes, image: Any, path: Path, warnings: list[str]) -> NDAr
             "The NIfTI header has neither sform nor qform: only the voxel size is known, left and right are not, and "
             "RAS+ order was assumed."
         )
-    affine = np.array(image.affine, dtype=np.float64)
+    affine = np.array(header.get_best_affine(), dtype=np.float64)
     unit = header.get_xyzt_units()[0]
     if unit in UNIT_MM and UNIT_MM[unit] != 1.0:
         warnings.append(f"The NIfTI header gives lengths in {unit}s; they were converted to millimetres.")

@@ -14,7 +14,8 @@ NIFTI_SUFFIXES = (".nii", ".nii.gz")
 ITK_SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 ARCHIVE_SUFFIXES = (".zip",)
-KNOWN_SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES + DICOM_SUFFIXES + ARCHIVE_SUFFIXES
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+KNOWN_SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES + DICOM_SUFFIXES + ARCHIVE_SUFFIXES + PICTURE_SUFFIXES
 
 PathLike = str | os.PathLike[str]
 
@@ -25,17 +26,23 @@ def known_suffix(path: PathLike) -> str | None:
     return next((suffix for suffix in sorted(KNOWN_SUFFIXES, key=len, reverse=True) if name.endswith(suffix)), None)
 
 
-def load(path: PathLike | Sequence[PathLike], series: str | None = None, *, constant_ok: bool = False) -> Volume:
+def load(
+    path: PathLike | Sequence[PathLike], series: str | None = None, *, strict: bool = False, constant_ok: bool = False
+) -> Volume:
     """Read a scan.
 
-    Formats: NIfTI (``.nii``, ``.nii.gz``), MetaImage (``.mha``, ``.mhd``), NRRD (``.nrrd``, ``.nhdr``) and DICOM (a
-    folder with any nesting, one file, a list of files, or a ZIP archive of them). DICOM series are recognised by their
-    tags, never by file names. The geometry is converted to RAS+ here and nowhere else.
+    Formats: NIfTI (``.nii``, ``.nii.gz``), MetaImage (``.mha``, ``.mhd``), NRRD (``.nrrd``, ``.nhdr``), DICOM (a folder
+    with any nesting, one file, a list of files, or a ZIP archive of them) and pictures (PNG, JPEG, TIFF, BMP), which
+    become volumes of one slice. DICOM series are recognised by their tags, never by file names. The geometry is
+    converted to RAS+ here and nowhere else.
 
     Args:
         path: a file, a DICOM folder, or a list of DICOM files.
         series: which DICOM series to take where there are several: its SeriesInstanceUID, or its ``id`` as
-            :func:`medresnet3d.io.list_series` shows it. The default takes the only volumetric one.
+            :func:`medresnet3d.io.list_series` shows it. The default takes the only volumetric one. For images of four
+            dimensions and TIFF files of several pages, the number of the volume or page, from 0.
+        strict: refuse a DICOM series with gantry tilt, missing or doubled slices, varying gaps or incomplete time
+            points instead of repairing it with a warning.
         constant_ok: accept an image that has one value everywhere, as label maps may.
 
     Returns:
@@ -51,27 +58,27 @@ def load(path: PathLike | Sequence[PathLike], series: str | None = None, *, cons
         >>> volume.array.shape, volume.spacing  # doctest: +SKIP
         ((240, 240, 155), (1.0, 1.0, 1.0))
     """
-    volume = _read(path, series)
+    volume = _read(path, series, strict)
     check_affine(volume.affine, volume.source.name)
     check_voxels(volume.array, volume.source.name, constant_ok=constant_ok)
     return volume
 
 
-def _read(path: PathLike | Sequence[PathLike], series: str | None) -> Volume:
+def _read(path: PathLike | Sequence[PathLike], series: str | None, strict: bool) -> Volume:
     if not isinstance(path, (str, os.PathLike)):
         from medresnet3d.io.dicom import read_dicom
 
         files = [existing(one) for one in path]
         for file in files:
-            if known_suffix(file) in NIFTI_SUFFIXES + ITK_SUFFIXES:
+            if known_suffix(file) in NIFTI_SUFFIXES + ITK_SUFFIXES + PICTURE_SUFFIXES:
                 raise DataError(f"{file}: a list of files means one DICOM series; read other files one by one.")
-        return read_dicom(files, series)
+        return read_dicom(files, series, strict=strict)
     source = existing(path)
     suffix = known_suffix(source)
     if source.is_dir() or suffix in DICOM_SUFFIXES + ARCHIVE_SUFFIXES or (suffix is None and is_dicom(source)):
         from medresnet3d.io.dicom import read_dicom
 
-        return read_dicom(source, series)
+        return read_dicom(source, series, strict=strict)
     if suffix is None:
         raise DataError(
             f"{source}: the file extension is not known; known are {', '.join(KNOWN_SUFFIXES)} and DICOM folders."
@@ -81,10 +88,14 @@ def _read(path: PathLike | Sequence[PathLike], series: str | None) -> Volume:
     if suffix in NIFTI_SUFFIXES:
         from medresnet3d.io.nifti import read_nifti
 
-        return read_nifti(source)
+        return read_nifti(source, series)
+    if suffix in PICTURE_SUFFIXES:
+        from medresnet3d.io.images import read_image
+
+        return read_image(source, series)
     from medresnet3d.io.itk import read_itk
 
-    return read_itk(source)
+    return read_itk(source, series)
 
 
 def existing(path: PathLike) -> Path:

@@ -26,12 +26,14 @@ class Source:
     Args:
         path: the path that was asked for; ``None`` for an array in memory.
         files: every file that was read, in slice order for DICOM.
-        format: ``"nifti"``, ``"mha"``, ``"nrrd"``, ``"dicom"`` or ``"array"``.
+        format: ``"nifti"``, ``"mha"``, ``"nrrd"``, ``"dicom"``, ``"image"`` (PNG, JPEG, TIFF, BMP) or ``"array"``.
         header: the NIfTI header or the ITK metadata dictionary, as read.
         datasets: DICOM source instances without pixel data, in slice order (one for a multi-frame file).
         frames: for a multi-frame DICOM file, the 0-based frame of each slice.
         series: SeriesInstanceUID of a DICOM series.
         description: SeriesDescription of a DICOM series, or an empty text.
+        regridded: whether the volume was computed on a grid other than that of the images it was read from (gantry tilt
+            removed, gaps filled, mosaic taken apart), so that results cannot refer to those images voxel by voxel.
     """
 
     path: Path | None = None
@@ -42,6 +44,7 @@ class Source:
     frames: tuple[int, ...] = ()
     series: str | None = None
     description: str = ""
+    regridded: bool = False
 
     @property
     def name(self) -> str:
@@ -72,8 +75,13 @@ class Volume:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Number of voxels along i, j and k."""
-        i, j, k = self.array.shape
+        i, j, k = self.array.shape[:3]
         return i, j, k
+
+    @property
+    def channels(self) -> int:
+        """Number of values of a voxel: 1, or 3 for the red, green and blue of a colour picture."""
+        return 1 if self.array.ndim == 3 else int(self.array.shape[3])
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -82,14 +90,14 @@ class Volume:
         return float(i), float(j), float(k)
 
     def with_array(self, array: NDArray[Any]) -> Volume:
-        """Give another array of the same shape on this volume's grid.
+        """Give another array on this volume's grid, of shape (i, j, k) or (i, j, k, channels).
 
         Raises:
             GeometryError: if the shape differs.
         """
-        if array.shape != self.array.shape:
+        if array.shape[:3] != self.shape:
             raise GeometryError(
-                f"{self.source.name}: an array of shape {array.shape} does not fit the scan's {self.array.shape}."
+                f"{self.source.name}: an array of shape {array.shape} does not fit the scan's {self.shape}."
             )
         return replace(self, array=array)
 
@@ -126,7 +134,7 @@ def as_volume(
 
 def same_grid(first: Volume, second: Volume, tolerance: float = 0.05) -> bool:
     """Tell whether two volumes have the same shape and, within ``tolerance`` voxels at each corner, the same place."""
-    if first.array.shape != second.array.shape:
+    if first.shape != second.shape:
         return False
     size = np.array(first.shape) - 1
     corners = np.array([[*(size * corner), 1.0] for corner in np.ndindex(2, 2, 2)])
@@ -143,7 +151,7 @@ def require_same_grid(reference: Volume, other: Volume) -> None:
     if same_grid(reference, other):
         return
     names = f"{other.source.name} and {reference.source.name}"
-    if reference.array.shape != other.array.shape:
+    if reference.shape != other.shape:
         raise GeometryError(
             f"{names} have different shapes, {other.shape} and {reference.shape}; resample one onto the other first."
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
+import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +21,8 @@ Labels = Sequence[str] | Mapping[Any, str]
 RESULT_FORMATS = ("nifti", "mha", "nrrd", "dicomseg")
 
 GZIP_LEVEL = 3
+GZIP_THREADS = 2
+CHUNK = 1 << 20
 GEOMETRY_FIELDS = (
     *("sform_code", "qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
     *("srow_x", "srow_y", "srow_z"),
@@ -42,7 +44,10 @@ def compact(array: NDArray[Any]) -> NDArray[Any]:
         return array.astype(np.float32) if array.dtype.itemsize < 4 else array
     if array.dtype.kind not in "iu":
         raise DataError(f"voxels of type {array.dtype} cannot be written; give whole numbers or floating point.")
-    low, high = (int(array.min()), int(array.max())) if array.size else (0, 0)
+    low = int(array.min()) if array.size else 0
+    if low < 0 and array.dtype.itemsize <= 2:
+        return array.astype(np.int16, copy=False)
+    high = int(array.max()) if array.size else 0
     for kind in (np.uint8, np.uint16, np.int16, np.int32):
         if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
             return array.astype(kind, copy=False)
@@ -75,7 +80,7 @@ def save_nifti(
         raise DataError(f"{target}: a NIfTI file must be called .nii or .nii.gz.")
     affine = np.asarray(affine, dtype=np.float64)
     check_affine(affine, str(target))
-    if like is not None and array.shape != like.array.shape:
+    if like is not None and array.shape != like.shape:
         raise GeometryError(f"{target}: an array of shape {array.shape} does not fit {like.source.name}, {like.shape}.")
     image = nib.Nifti1Image(compact(array), affine)
     image.header.set_xyzt_units("mm")
@@ -83,12 +88,30 @@ def save_nifti(
     image.set_qform(affine, code=1)
     if like is not None and like.source.format == "nifti" and np.array_equal(affine, like.affine):
         image = _with_geometry(image, like.source.header)
-    content = image.to_bytes()
-    if target.name.lower().endswith(".gz"):
-        content = gzip.compress(content, GZIP_LEVEL, mtime=0)  # the same voxels always give the same bytes
-    with atomic_path(target) as temporary:
-        temporary.write_bytes(content)
+    with atomic_path(target) as temporary, _opened(temporary) as handle:
+        handle.write(_header_bytes(image))
+        voxels = np.asfortranarray(image.dataobj).T.reshape(-1).view(np.uint8).data
+        for start in range(0, len(voxels), CHUNK):
+            handle.write(voxels[start : start + CHUNK])
     return target
+
+
+def _opened(path: Path) -> Any:
+    """Open a file for writing, compressed in threads by its name; the same voxels always give the same bytes."""
+    if not path.name.lower().endswith(".gz"):
+        return path.open("wb")
+    from isal import igzip_threaded
+
+    return igzip_threaded.open(path, "wb", compresslevel=GZIP_LEVEL, threads=GZIP_THREADS, block_size=CHUNK)
+
+
+def _header_bytes(image: Any) -> bytes:
+    """Give everything in front of the voxels of an image whose values are stored as they are."""
+    header = image.header.copy()
+    header.set_slope_inter(1, 0)
+    content = io.BytesIO()
+    header.write_to(content)
+    return content.getvalue().ljust(header.get_data_offset(), b"\0")
 
 
 def _with_geometry(image: Any, header: Any) -> Any:
@@ -166,7 +189,7 @@ def save_like(
         ConfigError: if ``format`` is unknown, or is ``"dicomseg"`` for a scan that is not DICOM.
         GeometryError: if the array is not on the scan's grid.
     """
-    if array.shape != volume.array.shape:
+    if array.shape != volume.shape:
         raise GeometryError(
             f"{path}: an array of shape {array.shape} does not fit {volume.source.name}, {volume.shape}."
         )

@@ -26,10 +26,10 @@ class LoadVolumed(MapTransform):
 
     Each key may hold a path, a list of paths (several modalities of one case, stacked as channels; a scan of several
     DICOM files is given as its folder), a :class:`~medresnet3d.io.Volume`, an (i, j, k) array, an (array, affine)
-    pair, or a list of these. It becomes a :class:`monai.data.MetaTensor` of shape (C, i, j, k) whose affine maps voxel
-    indices to RAS+ millimetres and whose ``meta`` has ``filename_or_obj``, ``spatial_shape``, ``original_affine``,
-    ``original_channel_dim`` and ``space``, as MONAI's own loader leaves them. The item gets ``warnings``, a text of
-    one line for each thing that was repaired or assumed (empty if none).
+    pair, or a list of these; a colour picture gives three channels. It becomes a :class:`monai.data.MetaTensor` of
+    shape (C, i, j, k) whose affine maps voxel indices to RAS+ millimetres and whose ``meta`` has ``filename_or_obj``,
+    ``spatial_shape``, ``original_affine``, ``original_channel_dim`` and ``space``, as MONAI's own loader leaves them.
+    The item gets ``warnings``, a text of one line for each thing that was repaired or assumed (empty if none).
 
     Args:
         keys: images.
@@ -92,21 +92,23 @@ class LoadVolumed(MapTransform):
         if is_label:
             arrays = [self._label_map(volume) for volume in volumes]
         else:
-            arrays = [volume.array.astype(self.dtype, copy=False) for volume in volumes]
+            arrays = [one.astype(self.dtype, copy=False) for volume in volumes for one in _channels(volume)]
         first = volumes[0]
         affine = torch.from_numpy(first.affine.copy())
         meta = {
             "filename_or_obj": first.source.name,
             "spatial_shape": np.array(first.shape),
             "original_affine": first.affine.copy(),
-            "original_channel_dim": float("nan") if len(volumes) == 1 else 0,
+            "original_channel_dim": float("nan") if len(arrays) == 1 else 0,
             "space": SpaceKeys.RAS,
         }
         return MetaTensor(torch.from_numpy(np.ascontiguousarray(np.stack(arrays))), affine=affine, meta=meta)
 
     def _label_map(self, volume: Volume) -> NDArray[Any]:
-        values = np.unique(volume.array)
         name = volume.source.name
+        if volume.channels > 1:
+            raise DataError(f"{name}: a label map has one value for each pixel, but this is a colour picture.")
+        values = np.unique(volume.array)
         whole = values.astype(np.int64)
         if (whole != values).any():
             raise DataError(f"{name}: a label map needs whole numbers, but it has {_listed(values[whole != values])}.")
@@ -118,6 +120,10 @@ class LoadVolumed(MapTransform):
                 "correct the label map or the list of labels."
             )
         return volume.array.astype(self.label_dtype, copy=False)
+
+
+def _channels(volume: Volume) -> list[NDArray[Any]]:
+    return [volume.array] if volume.channels == 1 else list(np.moveaxis(volume.array, -1, 0))
 
 
 def _sources(value: Any) -> list[Any]:

@@ -27,6 +27,13 @@ def test_a_folder_means_its_images_in_natural_order(tmp_path: Path) -> None:
     assert cases(tmp_path) == ["scan1", "scan2", "scan10"]
 
 
+def test_pictures_beside_scans_are_no_cases(tmp_path: Path) -> None:
+    make(tmp_path, "scan1.nii.gz", "scan1.png")
+    assert [Path(item["image"]).name for item in inputs(tmp_path)] == ["scan1.nii.gz"]
+    make(tmp_path / "photographs", "b.jpg", "a.png")
+    assert cases(tmp_path / "photographs") == ["a", "b"]
+
+
 def test_a_folder_without_images_means_everything_below(tmp_path: Path) -> None:
     make(tmp_path, "sub-2/anat/T1w.nii.gz", "sub-10/anat/T1w.nii.gz", "readme.md")
     listed = inputs(tmp_path)

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medresnet3d.errors import DataError, GeometryError
-from medresnet3d.io.checks import check_affine, check_spacing, check_voxels
+from medresnet3d.errors import AmbiguousInputError, DataError, GeometryError
+from medresnet3d.io.checks import check_affine, check_spacing, check_voxels, choose_volume
 
 
 def affine(**cells: float) -> np.ndarray:
@@ -61,3 +61,32 @@ def test_strided_arrays_are_judged_whole() -> None:
         check_voxels(array, "scan")
     array[1, 1, 1] = 5
     check_voxels(array, "scan")
+
+
+@pytest.mark.parametrize(
+    "shape,wanted,expected",
+    [
+        ((4, 5), None, ((4, 5, 1), 0)),
+        ((4, 5, 6), "7", ((4, 5, 6), 0)),
+        ((4, 5, 6, 1, 1), None, ((4, 5, 6), 0)),
+        ((4, 5, 6, 3), "2", ((4, 5, 6), 2)),
+        ((4, 5, 6, 3, 1), "0", ((4, 5, 6), 0)),
+    ],
+)
+def test_choice_of_a_volume(shape: tuple[int, ...], wanted: str | None, expected: Any) -> None:
+    assert choose_volume(shape, wanted, "a", []) == expected
+
+
+@pytest.mark.parametrize(
+    "shape,wanted,error",
+    [
+        ((4,), None, DataError),
+        ((4, 5, 6, 2, 2), None, DataError),
+        ((4, 5, 6, 2), None, AmbiguousInputError),
+        ((4, 5, 6, 2), "2", AmbiguousInputError),
+        ((4, 5, 6, 2), "-1", AmbiguousInputError),
+    ],
+)
+def test_choice_that_is_not_clear(shape: tuple[int, ...], wanted: str | None, error: type[DataError]) -> None:
+    with pytest.raises(error, match=r"^a: the image has . dimensions"):
+        choose_volume(shape, wanted, "a", [])

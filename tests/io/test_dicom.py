@@ -9,8 +9,8 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from pydicom.fileset import FileSet
 
-from medresnet3d.errors import DataError
-from medresnet3d.io import list_series, load
+from medresnet3d.errors import DataError, GeometryError
+from medresnet3d.io import Volume, list_series, load, load_all
 from medresnet3d.io.itk import itk_affine
 from tests.io.dicom_maker import OBLIQUE, Series, check, stored_values
 
@@ -92,6 +92,41 @@ def test_single_slice_file(tmp_path: Path) -> None:
     volume = load(folder / "000.dcm")
     assert volume.shape == (7, 6, 1)
     assert volume.spacing == pytest.approx((0.8, 1.1, 2.5))
+
+
+def test_load_all_gives_every_volume_and_says_what_is_none(tmp_path: Path) -> None:
+    first = Series(stored_values(), number=1)
+    first.write(tmp_path / "scan", prefix="a")
+    Series(stored_values((9, 8, 1)), number=2, tags={"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}).write(
+        tmp_path / "scan", prefix="b"
+    )
+    Series(stored_values(), number=3, orientation=(1, 0, 0, 0.3, 1, 0)).write(tmp_path / "scan", prefix="c")
+    Series(stored_values((4, 4, 9)), number=4).write(tmp_path / "scan", prefix="d", skip=[3])
+    results = list(load_all(tmp_path / "scan"))
+    assert [info.id for info, _ in results] == ["1", "2", "3", "4"]
+    whole, localiser, broken, gap = (found for _, found in results)
+    assert isinstance(whole, Volume) and np.array_equal(whole.array, first.stored - 1024)
+    assert localiser is None
+    assert isinstance(broken, GeometryError) and "(series 3): the direction cosines are not" in str(broken)
+    assert isinstance(gap, Volume) and gap.shape == (4, 4, 9)
+    strict = [found for _, found in load_all(tmp_path / "scan", strict=True)]
+    assert isinstance(strict[3], GeometryError) and "1 slice is missing" in str(strict[3])
+
+
+def test_load_all_of_an_archive(tmp_path: Path) -> None:
+    first, second = Series(stored_values(), number=1), Series(stored_values(seed=1), number=2)
+    first.write(tmp_path / "scan", prefix="a")
+    second.write(tmp_path / "scan", prefix="b")
+    archive = Path(shutil.make_archive(str(tmp_path / "scan"), "zip", tmp_path / "scan"))
+    for series, (_, volume) in zip((first, second), load_all(archive), strict=True):
+        assert isinstance(volume, Volume) and np.array_equal(volume.array, series.stored - 1024)
+
+
+def test_load_all_of_single_images_only(tmp_path: Path) -> None:
+    folder = Series(stored_values((9, 8, 1))).write(tmp_path / "scan")
+    [(info, volume)] = load_all(folder)
+    assert not info.volumetric
+    assert isinstance(volume, Volume) and volume.shape == (9, 8, 1)
 
 
 @pytest.mark.realdata

@@ -42,11 +42,12 @@ def test_list_says_what_is_wrong(tmp_path: Path) -> None:
     Series(stored_values((7, 6, 9)), number=1).write(tmp_path / "scan", prefix="a", skip=[3])
     Series(stored_values((7, 6, 9)), number=2).write(tmp_path / "scan", prefix="b")
     broken, whole = list_series(tmp_path / "scan")
-    assert broken.spacing is None
-    assert broken.fault.startswith("1 slice is missing")
+    assert broken.spacing == pytest.approx((0.8, 1.1, 2.5))
+    assert broken.repairs[0].startswith("1 slice is missing")
     assert "(1 slice is missing: between 45.00 and 50.00 mm" in str(broken)
     assert whole.spacing == pytest.approx((0.8, 1.1, 2.5))
     assert whole.fault == ""
+    assert whole.repairs == ()
 
 
 def test_equal_series_numbers_get_running_ids(tmp_path: Path) -> None:

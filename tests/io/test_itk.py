@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from medresnet3d.errors import DataError, GeometryError
+from medresnet3d.errors import AmbiguousInputError, DataError, GeometryError
 from medresnet3d.io import load
 from medresnet3d.io.itk import itk_affine, itk_image
 
@@ -101,6 +101,16 @@ def test_vector_and_four_dimensions(tmp_path: Path) -> None:
     volume = load(tmp_path / "one.mha")
     assert np.array_equal(volume.array, VALUES)
     assert "length one" in volume.warnings[0]
+
+
+@pytest.mark.parametrize("name", ["a.mha", "a.nrrd"])
+def test_one_of_several_volumes(tmp_path: Path, name: str) -> None:
+    both = np.stack([VALUES.T, VALUES.T + 500])
+    sitk.WriteImage(sitk.GetImageFromArray(both, isVector=False), str(tmp_path / name))
+    with pytest.raises(AmbiguousInputError, match=r"there is no volume '2'.*from 0 to 1"):
+        load(tmp_path / name, "2")
+    for index in (0, 1):
+        assert np.array_equal(load(tmp_path / name, str(index)).array, VALUES + 500 * index)
 
 
 def test_two_dimensions_become_one_slice(tmp_path: Path) -> None:

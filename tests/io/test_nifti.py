@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from medresnet3d.errors import DataError, GeometryError
+from medresnet3d.errors import AmbiguousInputError, DataError, GeometryError
 from medresnet3d.io import load
 
 AFFINE = np.array([[-1.5, 0.2, 0, 10], [0.1, 2.0, 0.3, -20], [0, -0.2, 3.0, 30], [0, 0, 0, 1.0]])
@@ -101,9 +101,35 @@ def test_trailing_axis_is_dropped(tmp_path: Path) -> None:
     assert "length one" in volume.warnings[0]
 
 
-def test_four_dimensions(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"4 dimensions \(shape \(4, 5, 6, 2\)\) where three are wanted"):
-        load(write(tmp_path / "a.nii", np.stack([VALUES, VALUES], -1)))
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+def test_four_dimensions(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / name, np.stack([VALUES, VALUES + 1, VALUES + 2], -1))
+    with pytest.raises(AmbiguousInputError, match=r"4 dimensions \(shape \(4, 5, 6, 3\)\).*--series N .* from 0 to 2"):
+        load(path)
+    with pytest.raises(AmbiguousInputError, match="there is no volume '3'"):
+        load(path, "3")
+    assert np.array_equal(load(path, "1").array, VALUES + 1)
+    assert load(path, "2").shape == (4, 5, 6)
+
+
+def test_five_dimensions(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"5 dimensions \(shape \(4, 5, 6, 2, 2\)\) where three are wanted"):
+        load(write(tmp_path / "a.nii", np.stack([np.stack([VALUES] * 2, -1)] * 2, -1)))
+
+
+def test_extensions_before_the_voxels(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(VALUES, AFFINE)
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"c" * 5000))
+    nib.save(image, tmp_path / "a.nii.gz")
+    volume = load(tmp_path / "a.nii.gz")
+    assert np.array_equal(volume.array, VALUES)
+    assert volume.source.header.extensions[0].get_content()[:5000] == b"c" * 5000
+
+
+def test_absurd_size_is_refused_before_memory_is_asked_for(tmp_path: Path) -> None:
+    path = patch(write(tmp_path / "a.nii"), 42, np.array([32000, 32000, 32000], "<i2").tobytes())
+    with pytest.raises(DataError, match=r"damaged or cut short \(voxels of shape \(32000, 32000, 32000\) do not fit"):
+        load(path)
 
 
 def test_two_dimensions_become_one_slice(tmp_path: Path) -> None:

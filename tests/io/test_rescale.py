@@ -46,3 +46,14 @@ def test_other_byte_order_becomes_native() -> None:
     result = rescale(np.array([1, 2], ">i2"), 1, 0)
     assert result.dtype.isnative
     assert result.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("kind", [np.int16, np.uint16, np.uint8])
+def test_an_array_may_be_reused_for_the_result(kind: Any) -> None:
+    stored = np.arange(100, 200).astype(kind)
+    kept = stored.copy()
+    assert np.array_equal(rescale(stored, 1, -1024.0), kept - np.int64(1024))
+    assert np.array_equal(stored, kept)
+    result = rescale(stored, 1, -1024.0, limits=(100, 199), reuse=True)
+    assert np.array_equal(result, kept - np.int64(1024))
+    assert np.shares_memory(result, stored) == (stored.itemsize == 2)

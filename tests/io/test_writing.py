@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,21 @@ def test_nifti_lies_the_same_for_simpleitk(tmp_path: Path) -> None:
     x, y, z = image.TransformIndexToPhysicalPoint((1, 2, 3))
     np.testing.assert_allclose([-x, -y, z], (affine @ [1, 2, 3, 1])[:3], atol=1e-4)
     assert image.GetPixel(1, 2, 3) == VALUES[1, 2, 3]
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.float32, np.float64])
+def test_file_is_the_one_that_nibabel_writes(tmp_path: Path, kind: Any, order: Any) -> None:
+    values = np.asarray(np.random.default_rng(0).normal(0, 90, (40, 30, 20)).clip(-100, 200), kind, order)
+    values[0, 0, :2] = [0, 1]
+    image = nib.Nifti1Image(values, np.diag([-1.0, 2.0, 3.0, 1.0]))
+    image.header.set_xyzt_units("mm")
+    image.set_sform(image.affine, code=1)
+    image.set_qform(image.affine, code=1)
+    written = save_nifti(values, np.asarray(image.affine), tmp_path / "a.nii")
+    assert written.read_bytes() == image.to_bytes()
+    packed = save_nifti(values, np.asarray(image.affine), tmp_path / "a.nii.gz")
+    assert gzip.decompress(packed.read_bytes()) == image.to_bytes()
 
 
 def test_equal_voxels_give_equal_bytes(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from monai.data import MetaTensor, list_data_collate
 from monai.transforms import Compose, CropForegroundd, Invertd, LoadImaged, Orientationd, Spacingd
+from PIL import Image
 
 from medresnet3d.errors import DataError, GeometryError
 from medresnet3d.io import Volume, load, save_nifti
@@ -180,3 +181,13 @@ def test_inversion_ends_on_the_grid_of_the_file(item: dict[str, Any]) -> None:
     assert pred.shape == (1, 12, 10, 8)
     np.testing.assert_allclose(pred.affine, AFFINE, atol=1e-5)
     assert np.mean(pred[0].numpy() == MASK) > 0.95
+
+
+def test_colour_pictures_give_three_channels(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (6, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    image = LoadVolumed("image")({"image": tmp_path / "a.png"})["image"]
+    assert image.shape == (3, 8, 6, 1)
+    assert np.array_equal(image[..., 0].numpy(), pixels.transpose(2, 1, 0))
+    with pytest.raises(DataError, match="one value for each pixel"):
+        LoadVolumed((), label_keys="label")({"label": tmp_path / "a.png"})
