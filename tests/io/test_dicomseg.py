@@ -1,16 +1,22 @@
 from __future__ import annotations
 
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import highdicom as hd
 import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
+from pydicom.uid import NuclearMedicineImageStorage
 
 from medresnet3d.errors import ConfigError, DataError, GeometryError
-from medresnet3d.io import Volume, load, read_dicom_seg, write_dicom_seg
-from medresnet3d.io.dicomseg import DISCLAIMER
+from medresnet3d.io import Volume, list_series, load, read_dicom_seg, write_dicom_seg
+from medresnet3d.io.dicom_results import DISCLAIMER
 from tests.io.dicom_maker import OBLIQUE, Series, stored_values
+from tests.io.dicom_vendors import Frame, enhanced_mr, save, siemens_mosaic, tomographic, uih_grid
 from tests.io.test_dicom_slices import enhanced
 
 LABELS = ("background", "left lung", "right lung")
@@ -62,6 +68,168 @@ def test_round_trip_of_an_enhanced_file_with_shuffled_frames(tmp_path: Path) -> 
     assert np.array_equal(read_dicom_seg(seg, volume), mask)
 
 
+def frames_of(path: Path) -> list[tuple[np.ndarray, np.ndarray, str]]:
+    """The pixels (columns, rows) of each frame, its position and the instance that it refers to."""
+    seg = hd.seg.segread(path)
+    pixels = seg.pixel_array.reshape(-1, seg.Rows, seg.Columns)
+    return [
+        (
+            plane.T,
+            np.array(groups.PlanePositionSequence[0].ImagePositionPatient, float),
+            str(groups.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID),
+        )
+        for plane, groups in zip(pixels, seg.PerFrameFunctionalGroupsSequence, strict=True)
+    ]
+
+
+def ball(volume: Volume, radius: float = 5.0) -> np.ndarray:
+    """A ball in the middle of the volume."""
+    centre = volume.affine @ [*(np.array(volume.shape) - 1) / 2, 1]
+    grid = np.stack(np.meshgrid(*map(np.arange, volume.shape), indexing="ij"), -1)
+    points = grid @ volume.affine[:3, :3].T + volume.affine[:3, 3]
+    return (np.linalg.norm(points - centre[:3], axis=-1) < radius).astype(np.uint8)
+
+
+@pytest.mark.parametrize("kind", ["binary", "labelmap"])
+@pytest.mark.parametrize(
+    ("series", "skip"),
+    [
+        (Series(stored_values((30, 26, 9)), spacing=(0.8, 1.1, 1.5), shear=(0.1, 0.4, 0.0)), ()),
+        (Series(stored_values((30, 26, 9)), spacing=(0.8, 1.1, 1.5)), (3, 4)),
+    ],
+    ids=["tilted", "slices missing"],
+)
+def test_a_volume_on_a_grid_of_its_own_goes_back_to_the_source_slices(
+    tmp_path: Path, kind: str, series: Series, skip: tuple[int, ...]
+) -> None:
+    volume = load(series.write(tmp_path / "scan", skip=skip))
+    assert volume.source.regridded
+    mask = ball(volume)
+    path = write_dicom_seg(mask, volume, ["background", "ball"], tmp_path / "seg.dcm", kind=kind)
+    place = {ds.SOPInstanceUID: ds for ds in map(dcmread, (tmp_path / "scan").iterdir())}
+    centre = (volume.affine @ [*(np.array(volume.shape) - 1) / 2, 1])[:3] * [-1, -1, 1]
+    column, row = np.mgrid[:30, :26]
+    seen = 0
+    for pixels, position, source in frames_of(path):
+        assert np.allclose(position, np.array(place[source].ImagePositionPatient, float))
+        points = position + np.stack([column * 0.8, row * 1.1, 0 * row], -1)
+        away = np.linalg.norm(points - centre, axis=-1)
+        assert (pixels[away < 4.2] > 0).all()
+        assert not pixels[away > 5.8].any()
+        seen += int((pixels > 0).sum())
+    assert seen > 100
+    back = read_dicom_seg(path, volume)
+    assert 2 * (back & mask).sum() / (back.sum() + mask.sum()) > 0.9
+
+
+def test_one_of_several_time_points_of_an_enhanced_file(tmp_path: Path) -> None:
+    series = Series(stored_values())
+    dataset = enhanced(series, [0, 1, 2, 3, 4, 4, 3, 2, 1, 0])
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    for index, groups in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+        content = Dataset()
+        content.TemporalPositionIndex = 1 + index // 5
+        groups.FrameContentSequence = [content]
+        groups.PlaneOrientationSequence, groups.PixelMeasuresSequence = (
+            shared.PlaneOrientationSequence,
+            shared.PixelMeasuresSequence,
+        )
+    del shared.PlaneOrientationSequence, shared.PixelMeasuresSequence  # some vendors repeat them frame by frame
+    dataset.save_as(tmp_path / "multi.dcm", enforce_file_format=True)
+    for info in list_series(tmp_path / "multi.dcm"):
+        volume = load(tmp_path / "multi.dcm", series=info.id)
+        mask = mask_like(volume)
+        path = write_dicom_seg(mask, volume, LABELS, tmp_path / "seg.dcm")
+        assert np.array_equal(read_dicom_seg(path, volume), mask)
+        referred = {
+            int(groups.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber) - 1
+            for groups in hd.seg.segread(path).PerFrameFunctionalGroupsSequence
+        }
+        assert referred == set(volume.source.frames[1:])  # the first slice is empty
+    assert len(list_series(tmp_path / "multi.dcm")) == 2
+
+
+def nuclear(series: Series) -> Dataset:
+    """A multi-frame file whose frames have no positions of their own."""
+    dataset = tomographic(series)
+    dataset.SOPClassUID = NuclearMedicineImageStorage
+    return dataset
+
+
+def shuffled(series: Series) -> Dataset:
+    """Three time points in one file, its frames in no order."""
+    frames = [Frame(k, time) for time in range(3) for k in range(series.stored.shape[2])]
+    return enhanced_mr([series] * 3, [frames[index] for index in np.random.default_rng(0).permutation(len(frames))])
+
+
+@pytest.mark.parametrize("make", [siemens_mosaic, uih_grid, nuclear, shuffled])
+@pytest.mark.parametrize("orientation", [(1, 0, 0, 0, 1, 0), OBLIQUE])
+def test_forms_of_several_vendors(
+    tmp_path: Path, make: Callable[[Series], Dataset], orientation: tuple[float, ...]
+) -> None:
+    folder = save(make(Series(stored_values((8, 6, 7)), orientation=orientation)), tmp_path / "scan" / "x.dcm")
+    for info in list_series(folder):
+        volume = load(folder, series=info.id)
+        mask = mask_like(volume)
+        assert np.array_equal(read_dicom_seg(write_dicom_seg(mask, volume, LABELS, tmp_path / "s.dcm"), volume), mask)
+
+
+@pytest.mark.skipif(shutil.which("segimage2itkimage") is None, reason="dcmqi is not installed")
+def test_dcmqi_reads_it_on_the_same_voxels(tmp_path: Path) -> None:
+    volume = load(Series(stored_values(SHAPE), orientation=OBLIQUE).write(tmp_path / "scan"))
+    mask = mask_like(volume)
+    path = write_dicom_seg(mask, volume, LABELS, tmp_path / "seg.dcm")
+    command = ["segimage2itkimage", "--inputDICOM", path, "--outputDirectory", tmp_path, "-t", "nii"]
+    subprocess.run(list(map(str, command)), check=True, capture_output=True)
+    for value, file in enumerate(sorted(tmp_path.glob("*.nii*")), start=1):
+        read = load(file)
+        turn = np.linalg.inv(volume.affine) @ read.affine
+        for index in np.argwhere(read.array > 0):
+            assert mask[tuple(np.rint(turn @ [*index, 1])[:3].astype(int))] == value
+        assert np.count_nonzero(read.array) == np.count_nonzero(mask == value)
+
+
+def test_headers_that_differ_in_the_last_digits(tmp_path: Path) -> None:
+    def shake(ds: Dataset, k: int) -> None:
+        ds.ImageOrientationPatient = [1, k * 1e-6, 0, 0, 1, k * 1e-6]
+        del ds.SliceThickness
+
+    volume = load(Series(stored_values(SHAPE), change=shake).write(tmp_path / "scan"))
+    mask = mask_like(volume)
+    assert np.array_equal(read_dicom_seg(write_dicom_seg(mask, volume, LABELS, tmp_path / "seg.dcm"), volume), mask)
+
+
+def test_a_single_slice(tmp_path: Path) -> None:
+    volume = load(Series(stored_values((16, 12, 1))).write(tmp_path / "scan"))
+    mask = np.random.default_rng(3).integers(0, 3, volume.shape).astype(np.uint8)
+    assert np.array_equal(read_dicom_seg(write_dicom_seg(mask, volume, LABELS, tmp_path / "seg.dcm"), volume), mask)
+
+
+@pytest.mark.parametrize("kind", ["binary", "labelmap"])
+def test_a_mosaic_has_its_planes_in_the_patient(tmp_path: Path, kind: str) -> None:
+    """Its slices are tiles of one image, so there is no source slice that a plane of the SEG could refer to."""
+    read = load(Series(stored_values((32, 24, 1))).write(tmp_path / "scan"))
+    affine = np.array([[-0.8, 0, 0, 20], [0, -1.1, 0, -30], [0, 0, 2.5, 40], [0, 0, 0, 1.0]])
+    source = replace(read.source, frames=(), regridded=True)
+    volume = Volume(np.zeros((16, 12, 4), np.int16), affine, "MR", (), source)
+    mask = mask_like(volume)
+    path = write_dicom_seg(mask, volume, LABELS, tmp_path / "seg.dcm", kind=kind)
+    assert np.array_equal(read_dicom_seg(path, volume), mask)
+    seg = hd.seg.segread(path)
+    places = {
+        tuple(map(float, groups.PlanePositionSequence[0].ImagePositionPatient))
+        for groups in seg.PerFrameFunctionalGroupsSequence
+    }
+    assert places == {(-20, 30, 42.5), (-20, 30, 45), (-20, 30, 47.5)}  # the first slice is empty
+    assert seg.SourceImageSequence[0].ReferencedSOPInstanceUID == source.datasets[0].SOPInstanceUID
+
+
+def test_a_scan_without_identifiers(tmp_path: Path) -> None:
+    volume = load(Series(stored_values(SHAPE), change=lambda ds, k: delattr(ds, "StudyInstanceUID")).write(tmp_path))
+    with pytest.raises(DataError, match="no StudyInstanceUID, by which DICOM SEG would refer to the scan"):
+        write_dicom_seg(mask_like(volume), volume, LABELS, tmp_path / "seg.dcm")
+
+
 def test_what_the_file_says(tmp_path: Path) -> None:
     volume = load(Series(stored_values(SHAPE)).write(tmp_path / "scan"))
     path = write_dicom_seg(
@@ -82,18 +250,15 @@ def test_what_the_file_says(tmp_path: Path) -> None:
     assert len(referenced.ReferencedInstanceSequence) == SHAPE[2]
 
 
-def test_sentence_is_the_package_s() -> None:
-    from medresnet3d.reports import DISCLAIMER as sentence  # noqa: N811
-
-    assert sentence == DISCLAIMER
-
-
 def test_probabilities(tmp_path: Path) -> None:
     volume = load(Series(stored_values(SHAPE)).write(tmp_path / "scan"))
     probability = np.random.default_rng(0).random((2, *SHAPE)).astype(np.float32)
     path = write_dicom_seg(probability, volume, LABELS, tmp_path / "seg.dcm", kind="fractional")
     uids = [dataset.SOPInstanceUID for dataset in volume.source.datasets]
-    planes = hd.seg.segread(path).get_pixels_by_source_instance(uids, ignore_spatial_locations=True)
+    seg = hd.seg.segread(path)
+    assert seg.SegmentationFractionalType == "PROBABILITY"
+    assert seg.file_meta.TransferSyntaxUID.name == "RLE Lossless"
+    planes = seg.get_pixels_by_source_instance(uids, ignore_spatial_locations=True)
     np.testing.assert_allclose(planes.transpose(3, 2, 1, 0), probability, atol=1 / 255)
 
 
