@@ -1,57 +1,186 @@
-"""Label maps as files: in the input's own geometry and, unless asked otherwise, its own format family."""
+"""Answers as files: label maps in the input's own geometry, and DICOM objects that belong to the scan's study."""
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from medresnet3d.errors import ConfigError
-from medresnet3d.io import RESULT_FORMATS, save_like
+from medresnet3d.errors import ConfigError, DataError
+from medresnet3d.io import save_like
 
 if TYPE_CHECKING:
+    from medresnet3d.io import Volume
     from medresnet3d.workflows.prediction import Prediction
     from medresnet3d.workflows.predictor import Predictor
 
-
-def check_format(name: str | None) -> None:
-    """Check the format that was asked for, before anything is computed.
-
-    Raises:
-        ConfigError: if it is unknown; the message names the nearest.
-    """
-    if name is None or name in RESULT_FORMATS:
-        return
-    near = difflib.get_close_matches(name.lower(), RESULT_FORMATS, 1)
-    hint = f"did you mean {near[0]}?" if near else f"use {', '.join(RESULT_FORMATS)}."
-    raise ConfigError(f"--format {name}: this format is unknown; {hint}")
+IMAGE_FORMATS = ("nifti", "mha", "nrrd")
+SEG_KINDS = {"dicomseg": "binary", "dicomseg-labelmap": "labelmap", "dicomseg-fractional": "fractional"}
+ANSWER_FORMATS = (*IMAGE_FORMATS, *SEG_KINDS, "dicomsr", "sc")
+TAKEN_BACK = (
+    "The volume was computed from its source images (gantry tilt, gaps or a mosaic were resolved). The DICOM SEG lies "
+    "on the source slices, each pixel with the label of the nearest voxel; for a mosaic it lies on the volume's grid."
+)
+DICOM_FORMATS = (*SEG_KINDS, "dicomsr", "sc")
 
 
-def write_label_map(prediction: Prediction, predictor: Predictor, folder: Path, name: str | None) -> list[Path]:
-    """Write the label map of one case as ``<case>_seg`` with the suffix of its format.
+def check_format(names: str | None) -> None:
+    """Check the formats that were asked for, before anything is computed.
 
     Args:
-        prediction: the answer; one without a label map has no file.
+        names: :data:`ANSWER_FORMATS`, with commas for several; ``None`` for those that fit the input.
+
+    Raises:
+        ConfigError: if one is unknown; the message names the nearest.
+    """
+    if names is not None:
+        _formats(names)
+
+
+def _formats(names: str) -> tuple[str, ...]:
+    """Give the formats, each once, in the order of :data:`ANSWER_FORMATS`: a SEG before the SR that refers to it."""
+    given = [name.strip() for name in names.split(",")]
+    for name in given:
+        if name not in ANSWER_FORMATS:
+            near = difflib.get_close_matches(name.lower(), ANSWER_FORMATS, 1)
+            hint = f"did you mean {near[0]}?" if near else f"use {', '.join(ANSWER_FORMATS)}, with commas for several."
+            raise ConfigError(f"--format {name}: this format is unknown; {hint}")
+    if sum(name in SEG_KINDS for name in set(given)) > 1:
+        raise ConfigError(f"--format {names}: choose one kind of DICOM SEG, {' or '.join(SEG_KINDS)}.")
+    return tuple(name for name in ANSWER_FORMATS if name in given)
+
+
+def write_answer(prediction: Prediction, predictor: Predictor, folder: Path, names: str | None) -> list[Path]:
+    """Write the files of one case.
+
+    A label map becomes ``<case>_seg`` with the suffix of its format, a structured report ``<case>_sr.dcm`` and an
+    overview ``<case>_sc.dcm``. Without ``names``, a label map is written in the format family of its input, for DICOM
+    as NIfTI and DICOM SEG; where a header is too incomplete for a DICOM SEG, the answer gets a warning instead.
+
+    Args:
+        prediction: the answer.
         predictor: its bundle describes the segments of a DICOM SEG.
         folder: where to.
-        name: format asked for; ``None`` for that of the input.
+        names: formats asked for, with commas; ``None`` for those that fit the input.
 
     Returns:
         the files.
 
     Raises:
-        ConfigError: if a DICOM SEG is asked for an input that is not DICOM.
+        ConfigError: if a DICOM object is asked for an input that is not DICOM.
         DataError: if a file cannot be written.
     """
-    if prediction.pred is None or prediction.volume is None:
+    volume = prediction.volume
+    if volume is None:
         return []
-    return save_like(
-        prediction.volume,
-        prediction.pred,
-        folder / f"{prediction.case}_seg",
-        format=name,
-        labels=prediction.labels,
-        codes=predictor.metadata.get("codes"),
-        bundle=predictor.bundle_name,
-        version=str(predictor.metadata.get("version", "")),
-    )
+    files = _Files(prediction, predictor, volume, folder)
+    if names is None:
+        return files.fitting()
+    wanted = _formats(names)
+    not_possible = [name for name in wanted if name in DICOM_FORMATS and volume.source.format != "dicom"]
+    if not_possible:
+        raise ConfigError(
+            f"{volume.source.name}: --format {not_possible[0]} needs a DICOM scan to refer to, but this is "
+            f"{volume.source.format}; leave it out, or choose nifti."
+        )
+    return files.wanted(wanted)
+
+
+class _Files:
+    """Writes the files of one answer."""
+
+    def __init__(self, prediction: Prediction, predictor: Predictor, volume: Volume, folder: Path) -> None:
+        self.prediction = prediction
+        self.volume = volume
+        self.stem = folder / prediction.case
+        self.about: dict[str, Any] = {"bundle": predictor.bundle_name}
+        version = str(predictor.metadata.get("version", ""))
+        self.coded: dict[str, Any] = {**self.about, "version": version, "codes": predictor.metadata.get("codes")}
+        self.title = f"{predictor.bundle_name} {version}".strip()
+
+    def fitting(self) -> list[Path]:
+        """Write what fits the input."""
+        if self.volume.source.format != "dicom":
+            return self.images(None)
+        written = self.images("nifti")
+        if self.prediction.pred is not None:
+            try:
+                written.append(self.segmentation("binary"))
+            except DataError as error:
+                self.prediction.warnings.append(f"No DICOM SEG was written: {error}")
+        return written
+
+    def wanted(self, names: Sequence[str]) -> list[Path]:
+        """Write what was asked for; what an answer has not (a label map of a classification) is left out."""
+        written: list[Path] = []
+        segmentation: Path | None = None
+        for name in names:
+            if name in IMAGE_FORMATS:
+                written += self.images(name)
+            elif name in SEG_KINDS and self.prediction.pred is not None:
+                segmentation = self.segmentation(SEG_KINDS[name])
+                written.append(segmentation)
+            elif name == "dicomsr":
+                written.append(self.report(segmentation))
+            elif name == "sc":
+                written.append(self.overview())
+        return written
+
+    def images(self, name: str | None) -> list[Path]:
+        """Write the label map, and the further images of a bundle that gives some."""
+        written: list[Path] = []
+        if self.prediction.pred is not None:
+            written += save_like(self.volume, self.prediction.pred, Path(f"{self.stem}_seg.nii"), format=name)
+        for key, array in self.prediction.images.items():
+            written += save_like(self.volume, array, Path(f"{self.stem}_{key}.nii"), format=name)
+        return written
+
+    def segmentation(self, kind: str) -> Path:
+        """Write the DICOM SEG."""
+        from medresnet3d.io import write_dicom_seg
+
+        pred, labels = self.prediction.pred, self.prediction.labels
+        assert pred is not None
+        names = labels or tuple(f"label {value}" for value in range(max(2, int(pred.max()) + 1)))
+        written = write_dicom_seg(pred, self.volume, names, Path(f"{self.stem}_seg.dcm"), kind=kind, **self.coded)
+        if self.volume.source.regridded:
+            self.prediction.warnings.append(TAKEN_BACK)
+        return written
+
+    def report(self, segmentation: Path | None) -> Path:
+        """Write the structured report."""
+        from medresnet3d.io.dicom_sr import Findings, write_dicom_sr
+
+        given = self.prediction
+        findings = Findings(
+            given.labels,
+            given.probabilities,
+            given.label,
+            given.value,
+            given.volumes_ml,
+            _diameters(given),
+            given.position,
+        )
+        target = Path(f"{self.stem}_sr.dcm")
+        return write_dicom_sr(findings, self.volume, target, segmentation=segmentation, **self.coded)
+
+    def overview(self) -> Path:
+        """Write the overview."""
+        from medresnet3d.io.secondary_capture import write_secondary_capture
+        from medresnet3d.workflows.overview import overview
+
+        picture = overview(self.prediction, self.title)
+        return write_secondary_capture(picture, self.volume, Path(f"{self.stem}_sc.dcm"), **self.about)
+
+
+def _diameters(prediction: Prediction) -> dict[str, float]:
+    """Give the longest axial diameter of each structure that is there, mm."""
+    if prediction.pred is None or prediction.affine is None:
+        return {}
+    from medresnet3d.reports.planes import orient
+    from medresnet3d.reports.structures import longest_axial_diameters
+
+    turned = orient({"labels": prediction.pred}, prediction.affine)
+    found = longest_axial_diameters(turned.arrays["labels"], turned.spacing)
+    return {name: found[value] for value, name in enumerate(prediction.labels) if value in found}

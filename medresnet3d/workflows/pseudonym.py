@@ -1,7 +1,11 @@
-"""Pseudonyms: the same patient gets the same name on this computer, and nobody can compute the name back."""
+"""What logs and reports may say about a patient: nothing, a pseudonym, or what the file says.
+
+Pseudonyms give the same patient the same name on this computer, and nobody can compute the name back.
+"""
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import hmac
 import secrets
@@ -9,8 +13,43 @@ from functools import cache
 from pathlib import Path
 
 from medresnet3d.bundle.trust import user_folder
+from medresnet3d.errors import ConfigError
 
+PHI_CHOICES = ("none", "pseudonym", "keep")
 _FILE = "pseudonym.key"
+
+
+def check_phi(choice: str) -> None:
+    """Check the value of ``--phi``.
+
+    Raises:
+        ConfigError: if it is unknown; the message names the nearest.
+    """
+    if choice in PHI_CHOICES:
+        return
+    near = difflib.get_close_matches(choice.lower(), PHI_CHOICES, 1)
+    hint = f"did you mean {near[0]}?" if near else f"use {', '.join(PHI_CHOICES)}."
+    raise ConfigError(f"--phi {choice}: this choice is unknown; {hint}")
+
+
+def shown_patient(patient_id: str | None, phi: str = "pseudonym") -> str | None:
+    """Give what logs and reports call a patient.
+
+    Args:
+        patient_id: PatientID of a DICOM file.
+        phi: ``"none"``: nothing; ``"pseudonym"``: a name such as ``anon-3f9c0a1b2c``; ``"keep"``: the PatientID itself.
+
+    Returns:
+        the name; ``None`` where nothing is to be said or known.
+
+    Raises:
+        ConfigError: if ``phi`` is unknown.
+    """
+    check_phi(phi)
+    known = (patient_id or "").strip()
+    if phi == "none" or not known:
+        return None
+    return known if phi == "keep" else pseudonym(known)
 
 
 def pseudonym(patient_id: str) -> str:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from medresnet3d.workflows.pseudonym import pseudonym
+from medresnet3d.errors import ConfigError
+from medresnet3d.workflows.pseudonym import PHI_CHOICES, check_phi, pseudonym, shown_patient
 
 
 def test_the_same_patient_has_the_same_pseudonym(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -21,3 +22,15 @@ def test_a_home_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path
     (tmp_path / "file").touch()
     monkeypatch.setenv("MEDRESNET3D_HOME", str(tmp_path / "file" / "below"))
     assert pseudonym("MRN 1") == pseudonym("MRN 1")
+
+
+def test_what_may_be_said() -> None:
+    assert shown_patient("MRN 1") == pseudonym("MRN 1")
+    assert shown_patient(" MRN 1 ", "keep") == "MRN 1"
+    for choice in PHI_CHOICES:
+        assert shown_patient(None, choice) is None and shown_patient("  ", choice) is None
+    assert shown_patient("MRN 1", "none") is None
+    with pytest.raises(ConfigError, match=r"--phi pseudo: this choice is unknown; did you mean pseudonym\?"):
+        shown_patient("MRN 1", "pseudo")
+    with pytest.raises(ConfigError, match="use none, pseudonym, keep"):
+        check_phi("x")
