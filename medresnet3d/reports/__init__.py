@@ -20,6 +20,7 @@ from medresnet3d.reports.blocks import (
     Heading,
     KeyValues,
     LegendEntry,
+    Link,
     Plane,
     PlaneView,
     Report,
@@ -27,13 +28,20 @@ from medresnet3d.reports.blocks import (
     Text,
     Tile,
     Tiles,
+    Viewer,
     Warnings,
 )
 
 if TYPE_CHECKING:
     from medresnet3d.reports.attention import class_map
-    from medresnet3d.reports.builders import evaluation_report, inference_report, training_report
-    from medresnet3d.reports.cards import classification_card, failed_card, regression_card, segmentation_card
+    from medresnet3d.reports.builders import evaluation_report, training_report
+    from medresnet3d.reports.cards import (
+        classification_card,
+        failed_card,
+        regression_card,
+        scan_card,
+        segmentation_card,
+    )
     from medresnet3d.reports.figures import (
         agreement_plot,
         class_bars,
@@ -44,7 +52,9 @@ if TYPE_CHECKING:
         training_curves,
     )
     from medresnet3d.reports.html import figure_bytes, render_report, write_report
+    from medresnet3d.reports.inference import inference_report
     from medresnet3d.reports.planes import three_plane_view
+    from medresnet3d.reports.viewer import slice_viewer
 
 __all__ = [
     "DISCLAIMER",
@@ -56,6 +66,7 @@ __all__ = [
     "Heading",
     "KeyValues",
     "LegendEntry",
+    "Link",
     "Plane",
     "PlaneView",
     "Report",
@@ -63,6 +74,7 @@ __all__ = [
     "Text",
     "Tile",
     "Tiles",
+    "Viewer",
     "Warnings",
     "agreement_plot",
     "class_bars",
@@ -78,7 +90,9 @@ __all__ = [
     "reliability_plot",
     "render_report",
     "roc_plot",
+    "scan_card",
     "segmentation_card",
+    "slice_viewer",
     "three_plane_figure",
     "three_plane_view",
     "training_curves",
@@ -91,8 +105,8 @@ probability_bars = Bars
 
 _HOMES = {
     "attention": ("class_map",),
-    "builders": ("evaluation_report", "inference_report", "training_report"),
-    "cards": ("classification_card", "failed_card", "regression_card", "segmentation_card"),
+    "builders": ("evaluation_report", "training_report"),
+    "cards": ("classification_card", "failed_card", "regression_card", "scan_card", "segmentation_card"),
     "figures": (
         "agreement_plot",
         "class_bars",
@@ -103,7 +117,9 @@ _HOMES = {
         "training_curves",
     ),
     "html": ("figure_bytes", "render_report", "write_report"),
+    "inference": ("inference_report",),
     "planes": ("three_plane_view",),
+    "viewer": ("slice_viewer",),
 }
 
 

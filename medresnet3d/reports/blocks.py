@@ -77,7 +77,8 @@ class Table:
 
     Attributes:
         columns: column titles.
-        rows: cells in the order of the columns: text, numbers, None, :class:`~medresnet3d.metrics.Estimate`.
+        rows: cells in the order of the columns: text, numbers, None, :class:`~medresnet3d.metrics.Estimate`,
+            :class:`Link`.
         caption: what the table shows.
         folded: shown closed, for long lists.
     """
@@ -159,6 +160,108 @@ class PlaneView:
 
 
 @dataclass(frozen=True)
+class ViewerLayer:
+    """An overlay of a :class:`Viewer`.
+
+    Attributes:
+        name: what the button says.
+        kind: "labels" (codes of the viewer's structures) or "heat" (0 to 255).
+        data: the codes, packed as :func:`medresnet3d.reports.packing.pack` does, i fastest.
+        colors: for "heat", 256 colours as ``#rrggbb``.
+    """
+
+    name: str
+    kind: str
+    data: bytes
+    colors: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class ViewerPane:
+    """One plane of a :class:`Viewer`.
+
+    Attributes:
+        number: 0 axial, 1 coronal, 2 sagittal (of the array's axes where the orientation is unknown).
+        name: what it is called.
+        size: width and height in a unit common to all panes.
+        letters: orientation letters (left, right, top, bottom); empty strings where unknown.
+        count: number of slices.
+    """
+
+    number: int
+    name: str
+    size: tuple[float, float]
+    letters: tuple[str, str, str, str]
+    count: int
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A labelled structure of a :class:`Viewer`.
+
+    Attributes:
+        code: its number in the packed overlays, 1 to 255.
+        name: what it is.
+        color: as ``#rrggbb``.
+        volumes_ml: its volume by overlay name, measured on the scan's own grid.
+        diameters_mm: its longest diameter in an axial slice by overlay name.
+    """
+
+    code: int
+    name: str
+    color: str
+    volumes_ml: Mapping[str, float] = field(default_factory=dict)
+    diameters_mm: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """A scan to scroll through in three planes; made by :func:`medresnet3d.reports.slice_viewer`.
+
+    Attributes:
+        still: the same scan as fixed pictures, shown where the page's script does not run.
+        panes: the planes, in the order of ``still``.
+        image: grey codes, packed, i fastest.
+        shape: number of voxels (i, j, k), in RAS+ order where the orientation is known.
+        spacing: voxel edge lengths, mm.
+        affine: 4 x 4 from voxel indices to RAS+ mm; None where the orientation is unknown.
+        values: the value of each of the 256 codes.
+        window: lowest and highest value shown at first.
+        presets: windows to choose from, by name.
+        unit: of the values, e.g. "HU".
+        centre: voxel that the planes cut at first.
+        marked: whether to mark that voxel.
+        layers: the overlays, the first of which is shown at first.
+        structures: what the label overlays show.
+        notes: what the reader must know, one sentence each.
+    """
+
+    still: PlaneView
+    panes: Sequence[ViewerPane]
+    image: bytes
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    affine: Sequence[Sequence[float]] | None
+    values: Sequence[float]
+    window: tuple[float, float]
+    presets: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    unit: str = ""
+    centre: tuple[int, int, int] = (0, 0, 0)
+    marked: bool = False
+    layers: Sequence[ViewerLayer] = ()
+    structures: Sequence[Structure] = ()
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Link:
+    """A table cell that leads to a page beside the report; ``href`` is relative and already quoted."""
+
+    text: str
+    href: str
+
+
+@dataclass(frozen=True)
 class Bars:
     """Named probabilities from 0 to 1 as horizontal bars; ``truth`` is the name of the true class, if known."""
 
@@ -181,6 +284,8 @@ class CaseCard:
         badge: a word or two beside the title, e.g. the answer.
         tone: "good", "bad" or "" colours the badge.
         error: why there is no answer, if there is none.
+        viewer: the scan to scroll through; shown instead of ``view``.
+        href: the case's own page, relative to the report.
     """
 
     title: str
@@ -192,6 +297,8 @@ class CaseCard:
     badge: str = ""
     tone: str = ""
     error: str = ""
+    viewer: Viewer | None = None
+    href: str = ""
 
 
 @dataclass(frozen=True)
@@ -201,7 +308,7 @@ class Cases:
     items: Sequence[CaseCard]
 
 
-Block = Heading | Text | Warnings | KeyValues | Tiles | Table | Figure | Figures | PlaneView | Bars | Cases
+Block = Heading | Text | Warnings | KeyValues | Tiles | Table | Figure | Figures | PlaneView | Viewer | Bars | Cases
 
 
 @dataclass
@@ -213,9 +320,11 @@ class Report:
         subtitle: one line that says what was done with what.
         blocks: the content.
         facts: short facts in the header (bundle, version, date).
+        back: a link above the title, e.g. to the report over all cases.
     """
 
     title: str
     subtitle: str = ""
     blocks: Sequence[Block] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+    back: Link | None = None

@@ -1,4 +1,4 @@
-"""The usual reports, built from plain data: of a training, of an evaluation, of answers for inputs."""
+"""The usual reports, built from plain data: of a training and of an evaluation."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def versions() -> dict[str, str]:
 
 def records_table(records: Sequence[Mapping[str, Any]], caption: str = "", folded: bool = False) -> Table:
     """Make a table of dictionaries; the columns are their keys in order; empty ones are left out."""
-    filled = (key for record in records for key, value in record.items() if value is not None and value != "")
-    columns = list(dict.fromkeys(filled))
+    filled = {key for record in records for key, value in record.items() if value is not None and value != ""}
+    columns = [key for key in dict.fromkeys(key for record in records for key in record) if key in filled]
     rows = [[record.get(column) for column in columns] for record in records]
     return Table([METRIC_NAMES.get(name, name.replace("_", " ")) for name in columns], rows, caption, folded)
 
@@ -113,63 +113,27 @@ def _tile_note(value: Estimate) -> str:
     return value.note if np.isnan(value.low) else f"95% interval {_interval(value)}"
 
 
-def _header(what: Mapping[str, Any]) -> dict[str, Any]:
+def header(what: Mapping[str, Any]) -> dict[str, Any]:
+    """Choose the short facts for the head of a report."""
     facts = {name: what[name] for name in _HEADER_FACTS if what.get(name)}
     if "weights" in facts:
         facts["weights"] = str(facts["weights"])[:12]
     return {**facts, "date": datetime.now().strftime("%Y-%m-%d %H:%M")}
 
 
-def _what_was_run(what: Mapping[str, Any]) -> list[Block]:
+def what_was_run(what: Mapping[str, Any]) -> list[Block]:
+    """Say what was run, with which command and versions."""
     command = what.get("command") or " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
     run = {name: value for name, value in what.items() if name != "command"}
     return [Heading("What was run"), KeyValues(run, command=command), KeyValues(versions(), "Versions", folded=True)]
 
 
-def _inputs(inputs: Sequence[Mapping[str, Any]] | Sequence[str]) -> list[Block]:
+def list_inputs(inputs: Sequence[Mapping[str, Any]] | Sequence[str]) -> list[Block]:
+    """List the input files."""
     if not inputs:
         return []
     records = [dict(one) if isinstance(one, Mapping) else {"input": one} for one in inputs]
     return [records_table(records, "Inputs", folded=len(records) > 12)]
-
-
-def inference_report(
-    output: str | os.PathLike[str],
-    *,
-    what: Mapping[str, Any],
-    cards: Sequence[CaseCard],
-    results: Sequence[Mapping[str, Any]] = (),
-    inputs: Sequence[Mapping[str, Any]] | Sequence[str] = (),
-    warnings: Sequence[str] = (),
-    title: str = "",
-    subtitle: str = "",
-) -> Path:
-    """Write the report of answers for inputs.
-
-    Args:
-        output: folder (gets ``report.html``) or file to write.
-        what: what was run: bundle, version, weights (hash), device, seconds, command, ...
-        cards: one card a case (:func:`segmentation_card`, :func:`classification_card`, :func:`failed_card`, ...).
-        results: one record a case for the table, e.g. the rows of ``predictions.csv``.
-        inputs: the input files, as paths or records.
-        warnings: what concerns all cases.
-        title: by default, the bundle's name and the number of cases.
-        subtitle: one line on what was done.
-
-    Returns:
-        Path of the written file.
-    """
-    failed = sum(bool(card.error) for card in cards)
-    number = f"{len(cards)} case{'s' if len(cards) != 1 else ''}"
-    notes = list(warnings)
-    if failed:
-        notes.append(f"{failed} of {number} could not be processed; the reason is on the card.")
-    blocks: list[Block] = [Warnings(notes), Heading("Results"), Cases(list(cards))]
-    if results:
-        blocks.append(records_table(results, "All answers"))
-    blocks += [*_what_was_run(what), *_inputs(inputs)]
-    title = title or f"{what.get('bundle', 'Answers')}: {number}"
-    return write_report(Report(title, subtitle, blocks, _header(what)), _file(output))
 
 
 def evaluation_report(
@@ -218,9 +182,9 @@ def evaluation_report(
             blocks += [Heading(heading), Cases(list(cards))]
     if cases:
         blocks += [Heading("All cases"), records_table(cases, "One row a case; click a title to sort")]
-    blocks += [*_what_was_run(what), *_inputs(inputs)]
+    blocks += [*what_was_run(what), *list_inputs(inputs)]
     title = title or f"Evaluation of {what.get('bundle', 'a bundle')}"
-    return write_report(Report(title, subtitle, blocks, _header(what)), _file(output))
+    return write_report(Report(title, subtitle, blocks, header(what)), report_file(output))
 
 
 def classification_figures(prob: NDArray[Any], label: NDArray[Any], names: Sequence[str]) -> list[Figure]:
@@ -282,13 +246,13 @@ def training_report(
     blocks += [Warnings(warnings), Heading("Course of the training"), *_course(run / "metrics.csv"), *figures]
     if cards:
         blocks += [Heading("Validation cases"), Cases(list(cards))]
-    blocks += [*_what_was_run(what), *_inputs(inputs)]
+    blocks += [*what_was_run(what), *list_inputs(inputs)]
     for name, caption in (("environment.json", "Environment"), ("config.json", "Configuration")):
         values = _json(run / name)
         if values:
             blocks.append(KeyValues(_flat(values), f"{caption} ({name})", folded=True))
     title = title or f"Training of {what.get('bundle', run.name)}"
-    return write_report(Report(title, subtitle, blocks, _header(what)), run / "report.html")
+    return write_report(Report(title, subtitle, blocks, header(what)), run / "report.html")
 
 
 def _result_tile(name: str, value: Any) -> Tile:
@@ -333,6 +297,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _file(output: str | os.PathLike[str]) -> Path:
+def report_file(output: str | os.PathLike[str]) -> Path:
+    """Give the file to write: ``report.html`` of a folder, or the file that was named."""
     path = Path(output)
     return path if path.suffix.lower() in (".html", ".htm") else path / "report.html"

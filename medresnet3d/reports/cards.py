@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from medresnet3d.reports.blocks import Bars, CaseCard, PlaneView
-from medresnet3d.reports.planes import legend, orient, three_plane_view
+from medresnet3d.reports.blocks import Bars, CaseCard
+from medresnet3d.reports.planes import label_names, orient, three_plane_view
+from medresnet3d.reports.structures import label_counts
+from medresnet3d.reports.viewer import slice_viewer
 
 
 def segmentation_card(
@@ -25,6 +27,9 @@ def segmentation_card(
     warnings: Sequence[str] = (),
     badge: str = "",
     tone: str = "",
+    further: Mapping[str, Any] | None = None,
+    modality: str | None = None,
+    scroll: bool = False,
 ) -> CaseCard:
     """Show a segmented case with the volume of every structure in millilitres.
 
@@ -41,8 +46,25 @@ def segmentation_card(
         warnings: what is unusual with this case.
         badge: a word or two beside the name.
         tone: "good", "bad" or "".
+        further: further label maps by name, each an overlay of its own.
+        modality: "CT" offers windows in Hounsfield units.
+        scroll: give a :class:`Viewer` with all slices, whose table has the volumes, instead of three pictures.
     """
-    layers = {"prediction": prediction} if truth is None else {"prediction": prediction, "truth": truth}
+    layers = {"prediction": prediction, **({} if truth is None else {"truth": truth}), **(further or {})}
+    if scroll:
+        viewer = slice_viewer(
+            volume,
+            affine=affine,
+            spacing=spacing,
+            layers=layers,
+            labels=labels,
+            window=window,
+            modality=modality,
+            alt=f"segmentation of {case}",
+        )
+        return CaseCard(
+            case, rows=rows or {}, warnings=warnings, view=viewer.still, viewer=viewer, badge=badge, tone=tone
+        )
     view = three_plane_view(
         volume,
         affine=affine,
@@ -73,11 +95,10 @@ def structure_volumes(
         labels: names of the labels.
     """
     oriented = orient({"labels": prediction}, affine, spacing)
-    array = oriented.arrays["labels"]
     voxel_ml = float(np.prod(oriented.spacing)) / 1000.0
-    numbers = [int(label) for label in np.unique(array) if label > 0]
-    names = [entry.name for entry in legend([array], labels)]
-    return {name: float((array == number).sum()) * voxel_ml for name, number in zip(names, numbers, strict=True)}
+    names = label_names(labels)
+    counts = label_counts(oriented.arrays["labels"])
+    return {names.get(label, f"label {label}"): count * voxel_ml for label, count in counts.items()}
 
 
 def classification_card(
@@ -94,6 +115,8 @@ def classification_card(
     window: str | Sequence[float] | None = None,
     rows: Mapping[str, Any] | None = None,
     warnings: Sequence[str] = (),
+    modality: str | None = None,
+    scroll: bool = False,
 ) -> CaseCard:
     """Show a classified case: the planes, the probabilities as bars, and where the network looked.
 
@@ -110,13 +133,15 @@ def classification_card(
         window: CT window by name, or (lowest, highest).
         rows: further facts.
         warnings: what is unusual with this case.
+        modality: "CT" offers windows in Hounsfield units.
+        scroll: give a :class:`Viewer` with all slices instead of three pictures.
     """
     answer = names[int(np.argmax(probabilities))]
-    view = _view(case, volume, affine, spacing, heat, position, window)
+    shown = _shown(case, volume, affine, spacing, heat, position, window, modality, scroll)
     tone = "" if truth is None else ("good" if truth == answer else "bad")
     badge = answer if truth in (None, answer) else f"{answer}, truth: {truth}"
     bars = Bars(list(names), [float(value) for value in probabilities], truth)
-    return CaseCard(case, rows=rows or {}, warnings=warnings, view=view, bars=bars, badge=badge, tone=tone)
+    return CaseCard(case, rows=rows or {}, warnings=warnings, bars=bars, badge=badge, tone=tone, **shown)
 
 
 def regression_card(
@@ -132,17 +157,36 @@ def regression_card(
     window: str | Sequence[float] | None = None,
     rows: Mapping[str, Any] | None = None,
     warnings: Sequence[str] = (),
+    modality: str | None = None,
+    scroll: bool = False,
 ) -> CaseCard:
     """Show a case with one estimated number; the arguments are those of :func:`classification_card`."""
-    view = _view(case, volume, affine, spacing, heat, None, window)
+    shown = _shown(case, volume, affine, spacing, heat, None, window, modality, scroll)
     facts: dict[str, Any] = {"estimate": f"{value:.1f} {unit}".strip()}
     if truth is not None:
         facts |= {"truth": f"{truth:.1f} {unit}".strip(), "difference": f"{value - truth:+.1f} {unit}".strip()}
     badge = f"{value:.1f} {unit}".strip()
-    return CaseCard(case, rows={**facts, **(rows or {})}, warnings=warnings, view=view, badge=badge)
+    return CaseCard(case, rows={**facts, **(rows or {})}, warnings=warnings, badge=badge, **shown)
 
 
-def _view(
+def scan_card(
+    case: str,
+    volume: Any | None,
+    *,
+    affine: Any | None = None,
+    spacing: Sequence[float] | None = None,
+    window: str | Sequence[float] | None = None,
+    rows: Mapping[str, Any] | None = None,
+    warnings: Sequence[str] = (),
+    modality: str | None = None,
+    scroll: bool = False,
+) -> CaseCard:
+    """Show a scan and facts, for answers of other kinds; the arguments are those of :func:`classification_card`."""
+    shown = _shown(case, volume, affine, spacing, None, None, window, modality, scroll)
+    return CaseCard(case, rows=rows or {}, warnings=warnings, **shown)
+
+
+def _shown(
     case: str,
     volume: Any | None,
     affine: Any | None,
@@ -150,12 +194,18 @@ def _view(
     heat: Any | None,
     position: Sequence[float] | None,
     window: str | Sequence[float] | None,
-) -> PlaneView | None:
+    modality: str | None,
+    scroll: bool,
+) -> dict[str, Any]:
+    """Give the card's pictures: fixed ones, or a viewer of all slices."""
     if volume is None:
-        return None
-    return three_plane_view(
-        volume, affine=affine, spacing=spacing, heat=heat, position=position, window=window, alt=f"image of {case}"
-    )
+        return {}
+    common: dict[str, Any] = {"affine": affine, "spacing": spacing, "heat": heat, "position": position}
+    common |= {"window": window, "alt": f"image of {case}"}
+    if not scroll:
+        return {"view": three_plane_view(volume, **common)}
+    viewer = slice_viewer(volume, modality=modality, **common)
+    return {"view": viewer.still, "viewer": viewer}
 
 
 def failed_card(case: str, error: str) -> CaseCard:

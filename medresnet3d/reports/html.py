@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import math
 import os
 import re
@@ -18,7 +19,7 @@ from markupsafe import Markup, escape
 from medresnet3d._version import __version__
 from medresnet3d.io.atomic import atomic_write_text
 from medresnet3d.metrics.estimate import NO_VALUE, Estimate
-from medresnet3d.reports.blocks import DISCLAIMER, Heading, Report
+from medresnet3d.reports.blocks import DISCLAIMER, Cases, Heading, Link, Report, Viewer
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -30,11 +31,12 @@ _SIGNATURES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": 
 
 @dataclass(frozen=True)
 class Cell:
-    """A table cell: its text, the value it is sorted by and whether it is a number."""
+    """A table cell: its text, the value it is sorted by, whether it is a number, and where it leads."""
 
     text: str
     sort: float | str
     numeric: bool
+    href: str = ""
 
 
 def format_value(value: Any) -> str:
@@ -65,6 +67,8 @@ def cell(value: Any) -> Cell:
     """Prepare one value for a table."""
     if isinstance(value, Estimate):
         return Cell(str(value), _sortable(value.value), True)
+    if isinstance(value, Link):
+        return Cell(value.text, value.text, False, value.href)
     if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
         value = value.item()
     if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -100,7 +104,28 @@ def data_uri(image: bytes | MatplotlibFigure) -> str:
     if not isinstance(image, bytes):
         image = figure_bytes(image)
     kind = next((mime for start, mime in _SIGNATURES.items() if image.startswith(start)), "image/svg+xml")
-    return f"data:{kind};base64,{base64.b64encode(image).decode('ascii')}"
+    return f"data:{kind};base64,{_base64(image)}"
+
+
+def viewer_json(viewer: Viewer) -> Markup:
+    """Give what the page's script must know of a viewer, as JSON that cannot end the script element around it."""
+    content = {
+        "shape": viewer.shape,
+        "spacing": viewer.spacing,
+        "affine": viewer.affine,
+        "values": viewer.values,
+        "window": viewer.window,
+        "unit": viewer.unit,
+        "centre": viewer.centre,
+        "marked": viewer.marked,
+        "layers": [{"name": one.name, "kind": one.kind, "colors": list(one.colors)} for one in viewer.layers],
+        "structures": [{"code": one.code, "name": one.name, "color": one.color} for one in viewer.structures],
+    }
+    return Markup(json.dumps(content).replace("<", "\\u003c"))
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
 
 
 def figure_bytes(figure: MatplotlibFigure) -> bytes:
@@ -129,7 +154,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(value=format_value, cell=cell, uri=data_uri, numeric_columns=numeric_columns)
-    environment.filters["code"] = with_code
+    environment.filters.update(code=with_code, base64=_base64, viewer_json=viewer_json)
     environment.tests["block"] = lambda block, name: type(block).__name__ == name
     return environment
 
@@ -140,7 +165,7 @@ def render_report(report: Report) -> str:
     Every picture is a ``data:`` URI, style and script are inline, and the page's content security policy forbids
     fetching anything.
     """
-    folder = Path(__file__).with_name("templates")
+    scripts = ["report.js", "unpack.js", "scene.js", "viewer.js"] if _has_viewer(report) else ["report.js"]
     headings = [block.text for block in report.blocks if isinstance(block, Heading)]
     return (
         _environment()
@@ -148,13 +173,22 @@ def render_report(report: Report) -> str:
         .render(
             report=report,
             headings=headings,
-            style=(folder / "report.css").read_text(encoding="utf-8"),
-            script=(folder / "report.js").read_text(encoding="utf-8"),
+            style="\n".join(map(_asset, ("report.css", "viewer.css"))),
+            scripts=[_asset(name) for name in scripts],
             disclaimer=DISCLAIMER,
             version=__version__,
         )
         .lstrip()
     )
+
+
+def _asset(name: str) -> str:
+    return (Path(__file__).with_name("templates") / name).read_text(encoding="utf-8")
+
+
+def _has_viewer(report: Report) -> bool:
+    cards = [card for block in report.blocks if isinstance(block, Cases) for card in block.items]
+    return any(isinstance(block, Viewer) for block in report.blocks) or any(card.viewer for card in cards)
 
 
 def write_report(report: Report, path: str | os.PathLike[str]) -> Path:

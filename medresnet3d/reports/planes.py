@@ -15,8 +15,13 @@ from PIL import Image
 from medresnet3d.errors import ConfigError, GeometryError
 from medresnet3d.reports.blocks import LegendEntry, Plane, PlaneView
 
-#: Okabe and Ito's colours (https://jfly.uni-koeln.de/color/), told apart with every common colour vision deficiency.
-PALETTE = ("#56B4E9", "#E69F00", "#CC79A7", "#009E73", "#F0E442", "#D55E00", "#0072B2")
+#: Okabe and Ito's colours (https://jfly.uni-koeln.de/color/), told apart with every common colour vision deficiency;
+#: then, for scans with many structures, colours of the web-safe cube that lie farthest from all before (CIELAB).
+PALETTE = (
+    *("#56B4E9", "#E69F00", "#CC79A7", "#009E73", "#F0E442", "#D55E00", "#0072B2"),
+    *("#CC00FF", "#00FF00", "#0066FF", "#FF0066", "#00FF99", "#FFCC99", "#339900"),
+    *("#CC0099", "#00FFFF", "#996633", "#CCFF99", "#FF0000", "#9966CC", "#999933"),
+)
 #: Grey windows for CT as (lowest, highest) Hounsfield unit.
 WINDOWS: dict[str, tuple[float, float]] = {
     "lung": (-1350.0, 150.0),
@@ -28,10 +33,12 @@ WINDOWS: dict[str, tuple[float, float]] = {
 }
 HEAT_LAYER = "attention"
 _HEAT_COLOR = "#FCA50A"
+_HEAT_START = 0.15
 _FILL_ALPHA, _EDGE_ALPHA, _HEAT_ALPHA = 95, 230, 185
 _MOST_OUTLINE = 0.3
 _ENOUGH_VOXELS = 250_000
-_PLANES = (("axial", 2, (0, 1)), ("coronal", 1, (0, 2)), ("sagittal", 0, (1, 2)))
+#: Name, cut axis and sides (across, up) of each plane.
+PLANES = (("axial", 2, (0, 1)), ("coronal", 1, (0, 2)), ("sagittal", 0, (1, 2)))
 _LETTERS = {"axial": ("R", "L", "A", "P"), "coronal": ("R", "L", "S", "I"), "sagittal": ("A", "P", "S", "I")}
 
 
@@ -56,7 +63,8 @@ def orient(
     """Turn arrays (i, j, k) so that their axes point right, forward and up as nearly as the grid allows.
 
     Args:
-        arrays: arrays of one shape; a leading axis of length 1 (channel) is dropped.
+        arrays: arrays of one shape; a leading axis of length 1 (channel) is dropped, and a last axis of length 3 holds
+            colour.
         affine: 4 x 4 affine from (i, j, k) to RAS+ mm; None leaves the order as it is and the letters away.
         spacing: voxel edge lengths in mm along i, j, k; taken from the affine when it is given, 1 mm otherwise.
 
@@ -64,7 +72,7 @@ def orient(
         GeometryError: if the arrays differ in shape or are not three-dimensional.
     """
     plain = {name: _plain(name, array) for name, array in arrays.items()}
-    shapes = {name: array.shape for name, array in plain.items()}
+    shapes = {name: array.shape[:3] for name, array in plain.items()}
     if len(set(shapes.values())) > 1:
         raise GeometryError(f"the picture and its overlays differ in shape: {shapes}; bring them onto one grid first.")
     if affine is None:
@@ -85,7 +93,7 @@ def _plain(name: str, array: Any) -> NDArray[Any]:
         array = array[0]
     if array.ndim == 2:
         array = array[..., None]
-    if array.ndim != 3:
+    if array.ndim != 3 and array.shape[3:] != (3,):
         raise GeometryError(f"{name} has shape {array.shape}; three axes (i, j, k) are needed for pictures in planes.")
     return array
 
@@ -102,7 +110,8 @@ def grey_window(volume: NDArray[Any], window: str | Sequence[float] | None = Non
     Args:
         volume: the values to show.
         window: a name from :data:`WINDOWS`, or (lowest, highest); None takes the 1st and 99.5th percentile of what is
-            not background (the value in the first corner), and the background as black.
+            not background (the value in the first corner), and the background as black; of colour in whole numbers,
+            all that the data type holds.
 
     Raises:
         ConfigError: if the name is unknown.
@@ -113,6 +122,8 @@ def grey_window(volume: NDArray[Any], window: str | Sequence[float] | None = Non
         return WINDOWS[window]
     if window is not None:
         return float(window[0]), float(window[1])
+    if volume.ndim == 4 and np.issubdtype(volume.dtype, np.integer):
+        return 0.0, float(np.iinfo(volume.dtype).max)
     step = max(1, round((volume.size / _ENOUGH_VOXELS) ** (1 / 3)))
     sample = volume[tuple(slice(None, None, step) for _ in volume.shape)]
     values = sample[np.isfinite(sample)].astype(np.float32)
@@ -156,7 +167,7 @@ def _slice(array: NDArray[Any], axis: int, index: int, flip_columns: bool) -> ND
     """Give a slice as rows and columns on the screen: top is anterior or superior, left is right or anterior."""
     chosen: list[Any] = [slice(None)] * array.ndim
     chosen[axis] = index
-    plane = array[tuple(chosen)].T[::-1]
+    plane = array[tuple(chosen)].swapaxes(0, 1)[::-1]
     return plane[:, ::-1] if flip_columns else plane
 
 
@@ -169,11 +180,12 @@ def _png(picture: Image.Image) -> bytes:
 def _grey(plane: NDArray[Any], window: tuple[float, float], size: tuple[int, int]) -> Image.Image:
     low, high = window
     scaled = np.clip((np.nan_to_num(plane.astype(np.float32), nan=low) - low) / (high - low), 0.0, 1.0)
-    return Image.fromarray((scaled * 255).astype(np.uint8), "L").resize(size, Image.Resampling.BICUBIC)
+    picture = Image.fromarray((scaled * 255).astype(np.uint8), "L" if plane.ndim == 2 else "RGB")
+    return picture.resize(size, Image.Resampling.BICUBIC)
 
 
 def label_color(label: int) -> str:
-    """Give the colour of label 1, 2, ... as ``#rrggbb``; the palette repeats after seven."""
+    """Give the colour of label 1, 2, ... as ``#rrggbb``; the palette repeats after its last."""
     return PALETTE[(label - 1) % len(PALETTE)]
 
 
@@ -215,9 +227,22 @@ def _heat_layer(plane: NDArray[Any], largest: float, size: tuple[int, int]) -> I
 
     scaled = np.clip(np.nan_to_num(plane.astype(np.float32)) / max(largest, 1e-12), 0.0, 1.0)
     smooth = np.asarray(Image.fromarray(scaled, "F").resize(size, Image.Resampling.BICUBIC)).clip(0.0, 1.0)
-    pixels = (colormaps["inferno"](0.15 + 0.85 * smooth) * 255).astype(np.uint8)
+    pixels = (colormaps["inferno"](_HEAT_START + (1 - _HEAT_START) * smooth) * 255).astype(np.uint8)
     pixels[..., 3] = (_HEAT_ALPHA * smooth).astype(np.uint8)
     return Image.fromarray(pixels, "RGBA")
+
+
+def heat_colors() -> list[str]:
+    """Give the colours of a heat overlay from nothing to the largest value, 256 times ``#rrggbb``."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    return [to_hex(color) for color in colormaps["inferno"](np.linspace(_HEAT_START, 1.0, 256))]
+
+
+def label_names(labels: Mapping[int, str] | Sequence[str] | None) -> dict[int, str]:
+    """Give names by label number, from such a mapping or from names in order of the numbers starting with 0."""
+    return {int(n): name for n, name in (labels.items() if isinstance(labels, Mapping) else enumerate(labels or ()))}
 
 
 def legend(overlays: Sequence[NDArray[Any]], labels: Mapping[int, str] | Sequence[str] | None) -> list[LegendEntry]:
@@ -227,8 +252,7 @@ def legend(overlays: Sequence[NDArray[Any]], labels: Mapping[int, str] | Sequenc
         overlays: label maps.
         labels: names by label number, or in order of the numbers starting with 0 (background).
     """
-    names: Mapping[int, str] = labels if isinstance(labels, Mapping) else dict(enumerate(labels or ()))
-    names = {int(number): name for number, name in names.items()}
+    names = label_names(labels)
     found = sorted({int(label) for overlay in overlays for label in np.unique(overlay) if label > 0})
     return [LegendEntry(names.get(label, f"label {label}"), label_color(label)) for label in found]
 
@@ -252,7 +276,7 @@ def three_plane_view(
     Axes of length 1 are not cut, so an image of one slice gives one picture.
 
     Args:
-        volume: values (i, j, k), optionally with a leading channel of length 1.
+        volume: values (i, j, k), optionally with a leading channel of length 1, or colour (i, j, k, 3).
         affine: 4 x 4 affine to RAS+ mm; gives aspect and orientation letters.
         spacing: voxel edge lengths in mm when there is no affine.
         layers: label maps by name, e.g. ``{"prediction": ..., "truth": ...}``; the first is shown at first.
@@ -270,15 +294,16 @@ def three_plane_view(
     extra = {} if heat is None else {HEAT_LAYER: heat}
     oriented = orient({"image": volume, **maps, **extra}, affine, spacing)
     image = oriented.arrays["image"]
+    shape = image.shape[:3]
     overlays = [oriented.arrays[name] for name in maps]
-    voxel = _to_voxel(position, oriented.affine)
-    centre = focus(image.shape, overlays, voxel)
+    voxel = to_voxel(position, oriented.affine)
+    centre = focus(shape, overlays, voxel)
     window = grey_window(image, window)
-    scale = longest / max(n * mm for n, mm in zip(image.shape, oriented.spacing, strict=True))
+    scale = longest / max(n * mm for n, mm in zip(shape, oriented.spacing, strict=True))
     cuts = [
         _Cut(name, axis, sides, centre[axis], oriented, scale)
-        for name, axis, sides in _PLANES
-        if all(image.shape[side] > 1 for side in sides)
+        for name, axis, sides in PLANES
+        if all(shape[side] > 1 for side in sides)
     ]
     pictures: list[dict[str, bytes]] = [{} for _ in cuts]
     for name in maps:
@@ -297,7 +322,8 @@ def three_plane_view(
     return PlaneView(planes, [*maps, *extra], colors, alt)
 
 
-def _to_voxel(position: Sequence[float] | None, affine: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+def to_voxel(position: Sequence[float] | None, affine: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+    """Give the voxel coordinates of a point in RAS+ mm; without an affine the point is in voxels already."""
     if position is None:
         return None
     point = np.asarray(position, dtype=np.float64)
@@ -322,7 +348,7 @@ class _Cut:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.oriented.arrays["image"].shape
+        return self.oriented.arrays["image"].shape[:3]
 
     @property
     def size(self) -> tuple[int, int]:

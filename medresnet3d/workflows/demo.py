@@ -215,6 +215,7 @@ def _write_report(
         labels=prediction.labels,
         rows={f"Dice with nilearn's map, {name}": f"{value:.3f}" for name, value in agreement.items()},
         warnings=prediction.warnings,
+        scroll=True,
     )
     tiles = [
         Tile(f"Dice with nilearn, {name}", f"{value:.3f}", "real MRI, an average brain")

@@ -108,3 +108,38 @@ def everything() -> Report:
         ],
         {"bundle": "toy", "version": "0.1.0"},
     )
+
+
+CT_SHAPE = (48, 40, 20)
+CT_AFFINE = np.array([[-1.0, 0, 0, 24.0], [0, -1.2, 0, 30.0], [0, 0, 3.0, -10.0], [0, 0, 0, 1.0]])
+
+
+def chest() -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
+    """Hounsfield units in LPS order: bone at the right, air at the front, and a bar whose value names its slice.
+
+    Turned to RAS+, bone is i > 39, air is j > 31 and the bar is 20 <= i < 28, 12 <= j < 20 with 10 HU a slice; label 1
+    is the bone, label 2 the air.
+    """
+    volume = np.zeros(CT_SHAPE, dtype=np.int16)
+    volume[:8] = 1000
+    volume[8:, :8] = -900
+    volume[20:28, 20:28] = 10 * np.arange(CT_SHAPE[2])
+    marks = (volume == 1000) + 2 * (volume == -900).astype(np.uint8)
+    return volume, marks.astype(np.uint8)
+
+
+def chest_page() -> Report:
+    """One CT case with a viewer."""
+    volume, marks = chest()
+    names = ["background", "bone <left>", "air"]
+    card = segmentation_card("chest", volume, marks, affine=CT_AFFINE, labels=names, modality="CT", scroll=True)
+    return Report("One scan", "to scroll through", [Cases([card])], {"bundle": "toy"})
+
+
+def heat_page() -> Report:
+    """One classified MR case with a viewer, a heat overlay and a marked point."""
+    card = classification_card(
+        "crop", ball(), [0.2, 0.8], ["benign", "malignant"], affine=AFFINE, heat=labels(), position=(10.4, -15.0, 29.0),
+        modality="MR", scroll=True,
+    )  # fmt: skip
+    return Report("One crop", "", [Cases([card])])

@@ -9,7 +9,18 @@ import numpy as np
 import pytest
 
 from medresnet3d.metrics import Estimate
-from medresnet3d.reports import DISCLAIMER, Figure, Report, Table, render_report, roc_plot, write_report
+from medresnet3d.reports import (
+    DISCLAIMER,
+    CaseCard,
+    Cases,
+    Figure,
+    Link,
+    Report,
+    Table,
+    render_report,
+    roc_plot,
+    write_report,
+)
 from medresnet3d.reports.html import cell, data_uri, format_value, numeric_columns, with_code
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
@@ -116,6 +127,17 @@ def test_cells_sort_by_value_and_not_by_text() -> None:
     assert cell(float("nan")).sort == ""
     assert cell("text").sort == "text"
     assert numeric_columns([["a", 1, None], ["b", None, None]]) == [False, True, False]
+
+
+def test_cells_and_cases_lead_to_their_pages() -> None:
+    link = Link("case <1>", "cases/case%20%3C1%3E.html")
+    assert (cell(link).sort, cell(link).numeric) == ("case <1>", False)
+    card = CaseCard("case <1>", href=link.href)
+    page = Page(
+        render_report(Report("All", blocks=[Table(["case"], [[link]]), Cases([card])], back=Link("up", "../up")))
+    )
+    links = [attributes["href"] for tag, attributes in page.elements if tag == "a"]
+    assert links == ["../up", link.href, link.href] and page.open == []
 
 
 def test_plots_are_drawings_and_pictures_are_pixels() -> None:

@@ -123,6 +123,19 @@ def test_a_single_slice_gives_a_single_picture() -> None:
     assert plane.name == "image"
 
 
+def test_colour_is_shown_as_it_is() -> None:
+    colours = np.zeros((20, 30, 1, 3), dtype=np.uint8)
+    colours[:10, :, :, 0], colours[10:, :, :, 2] = 250, 120
+    (plane,) = three_plane_view(
+        colours, affine=np.diag([-1.0, -1.0, 1.0, 1.0]), layers={"x": colours[..., 0] > 0}
+    ).planes
+    picture = pixels(plane.image)
+    assert picture.shape[2] == 3 and plane.name == "axial"
+    assert picture[40, 40].tolist() == [250, 0, 0] and picture[40, -40].tolist() == [0, 0, 120]
+    deep = planes_of(colours.astype(np.uint16) * 257)["image"]
+    assert pixels(deep.image)[40, -40].tolist() in ([0, 0, 119], [0, 0, 120])
+
+
 def test_channel_and_tensor_are_taken() -> None:
     one = three_plane_view(torch.as_tensor(ball())[None], affine=torch.as_tensor(AFFINE))
     assert one.planes[0].image == three_plane_view(ball(), affine=AFFINE).planes[0].image
@@ -154,7 +167,8 @@ def test_holes_of_nan_are_black() -> None:
 
 
 def test_more_labels_than_colours() -> None:
-    assert label_color(8) == label_color(1)
+    assert len(set(PALETTE)) == len(PALETTE) >= 15
+    assert label_color(len(PALETTE) + 1) == label_color(1)
     names = [entry.name for entry in legend([np.array([0, 3, 9])], {3: "three"})]
     assert names == ["three", "label 9"]
 

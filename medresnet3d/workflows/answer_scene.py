@@ -1,0 +1,89 @@
+"""What a report shows of a classified scan: the scan itself around what the network saw, and where it looked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from nibabel.affines import apply_affine
+from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
+
+if TYPE_CHECKING:
+    from medresnet3d.workflows.prediction import Prediction
+
+MOST_VOXELS = 16_000_000
+_MARGIN = 0.5
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture with the place of its voxels.
+
+    Attributes:
+        pixels: values (i, j, k).
+        affine: 4 x 4, from voxel indices to RAS+ mm.
+        heat: importance of every voxel on the same grid, if there is one.
+        modality: of the values, if they are the scan's own.
+    """
+
+    pixels: NDArray[Any]
+    affine: NDArray[np.float64]
+    heat: NDArray[Any] | None = None
+    modality: str | None = None
+
+
+def answer_scene(prediction: Prediction, heat: NDArray[Any] | None, modality: str | None) -> Scene | None:
+    """Show the part of the scan that the network saw with half as much around it, on the scan's own grid.
+
+    Where the network's input does not lie in the scan, or is too large for a page, its first channel itself is shown.
+
+    Args:
+        prediction: with the scan and with what the network saw.
+        heat: importance of every voxel that the network saw, (i, j, k).
+        modality: of the scan, e.g. "CT".
+    """
+    seen = prediction.input_tensor
+    if seen is None:
+        return None
+    own = Scene(np.asarray(seen.as_tensor()[0].cpu()), np.asarray(seen.affine, dtype=np.float64), heat)
+    volume = prediction.volume
+    if volume is None or volume.array.ndim != 3 or own.pixels.ndim != 3 or own.affine.shape != (4, 4):
+        return own
+    to_scan = np.linalg.inv(volume.affine) @ own.affine
+    box = _box(to_scan, own.pixels.shape, volume.array.shape)
+    if box is None:
+        return own
+    shift = np.eye(4)
+    shift[:3, 3] = [side.start for side in box]
+    pixels = volume.array[box]
+    return Scene(pixels, volume.affine @ shift, _moved(heat, np.linalg.inv(to_scan) @ shift, pixels.shape), modality)
+
+
+def _box(to_scan: NDArray[np.float64], shape: tuple[int, ...], scan: tuple[int, ...]) -> tuple[slice, ...] | None:
+    """Give the voxels of the scan around the box that the network saw; None where they do not overlap enough."""
+    corners = np.array(list(np.ndindex(2, 2, 2))) * np.asarray(shape) - 0.5
+    places = apply_affine(to_scan, corners)
+    low, high = places.min(axis=0) + 0.5, places.max(axis=0) + 0.5
+    middle = (low + high) / 2
+    if (middle < 0).any() or (middle > scan).any():
+        return None
+    margin = _MARGIN * (high - low)
+    start = np.clip(np.floor(low - margin), 0, scan).astype(int)
+    stop = np.clip(np.ceil(high + margin), 0, scan).astype(int)
+    if (stop - start < 1).any() or np.prod((stop - start).astype(float)) > MOST_VOXELS:
+        return None
+    return tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
+
+
+def _moved(heat: NDArray[Any] | None, to_seen: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[Any] | None:
+    """Bring the heat onto the shown grid, slice by slice; nothing outside what the network saw."""
+    if heat is None:
+        return None
+    moved = np.zeros(shape, dtype=np.float32)
+    i, j = np.meshgrid(*map(np.arange, shape[:2]), indexing="ij")
+    for k in range(shape[2]):
+        places = apply_affine(to_seen, np.stack([i, j, np.full_like(i, k)], axis=-1))
+        moved[:, :, k] = map_coordinates(heat, np.moveaxis(places, -1, 0), order=1, mode="constant")
+    return moved
