@@ -54,6 +54,7 @@ def load_config(
         BundleError: if a file is missing or cannot be read.
         ConfigError: if an override does not fit.
     """
+    import yaml
     from monai.bundle import ConfigParser
 
     folder = Path(path).resolve()
@@ -62,7 +63,7 @@ def load_config(
     try:
         parser.read_meta(str(config_file(folder, "metadata.json")))
         parser.read_config(sources)
-    except (ValueError, OSError, RecursionError) as error:
+    except (ValueError, OSError, RecursionError, AttributeError, yaml.YAMLError) as error:
         raise BundleError(f"{folder / 'configs'}: the configuration cannot be read ({error}).") from error
     parser["bundle_root"] = str(folder)
     parser.set(_anchor_macros(parser.get(), folder))
