@@ -17,7 +17,8 @@ from medresnet3d._version import __version__
 if TYPE_CHECKING:
     from medresnet3d.bundle.load import load_network
     from medresnet3d.workflows.evaluate import evaluate
-    from medresnet3d.workflows.infer import Predictor, infer
+    from medresnet3d.workflows.infer import infer
+    from medresnet3d.workflows.predictor import Predictor
     from medresnet3d.workflows.train import train
 
 __all__ = ["Predictor", "__version__", "evaluate", "infer", "load_network", "train"]
@@ -26,7 +27,7 @@ _HOMES = {
     "load_network": "bundle.load",
     "evaluate": "workflows.evaluate",
     "infer": "workflows.infer",
-    "Predictor": "workflows.infer",
+    "Predictor": "workflows.predictor",
     "train": "workflows.train",
 }
 

@@ -36,9 +36,27 @@ def infer(
     ] = None,
     format: Annotated[
         str | None,
-        typer.Option("--format", help="nifti, dicomseg, mha or nrrd for label maps; the input's own by default."),
+        typer.Option(
+            "--format",
+            help="nifti, mha, nrrd, dicomseg, dicomseg-labelmap, dicomseg-fractional, dicomsr or sc, several with "
+            "commas; by default the input's own.",
+        ),
     ] = None,
-    series: Annotated[str | None, typer.Option(help="Which DICOM series to take where a folder holds several.")] = None,
+    series: Annotated[
+        str | None, typer.Option(help="Which DICOM series, or which volume of a 4-D file, is meant.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse a DICOM series whose geometry would have to be repaired.")
+    ] = False,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Compute as MONAI would, in fp32 with its own windows; slower.")
+    ] = False,
+    precision: Annotated[
+        str | None, typer.Option(help="auto, fp32, bf16 or fp16 instead of the bundle's own number format.")
+    ] = None,
+    phi: Annotated[
+        str, typer.Option(help="What the answers say of a DICOM patient: none, pseudonym or keep.")
+    ] = "pseudonym",
     device: DeviceOption = "auto",
     overrides: SetOption = None,
     trust: TrustOption = False,
@@ -55,6 +73,10 @@ def infer(
         format=format,
         at=point,
         series=series,
+        strict=strict,
+        exact=exact,
+        precision=precision,
+        phi=phi,
         set=overrides or (),
         trust=trust,
     )
@@ -86,6 +108,8 @@ def _show(summary: InferSummary) -> None:
             print(f"{row['case']}: {_answer(row)}")
     if len(summary.rows) > MAX_LINES:
         print(f"... {len(summary.rows) - MAX_LINES} more cases in predictions.csv")
+    for note in summary.notes:
+        print(f"Note: {note}", file=sys.stderr)
     for error in summary.errors.values():
         report_error(error)
     failed = f", {len(summary.errors)} failed" if summary.errors else ""

@@ -88,13 +88,17 @@ class AnswerLog:
 
 
 def flatten(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a row for a table: one column for each class (``probability_…``) and structure (``volume_ml_…``)."""
+    """Give a row for a table: a column for each class (``probability_…``), structure (``volume_ml_…``) and stage."""
     flat: dict[str, Any] = {}
     for key, value in row.items():
         if key == "probabilities":
             flat |= {f"probability_{name}": number for name, number in value.items()}
         elif key == "volumes_ml":
             flat |= {f"volume_ml_{name}": number for name, number in value.items()}
+        elif key == "stage_seconds":
+            flat |= {f"seconds_{stage}": number for stage, number in value.items()}
+        elif key == "details":
+            flat |= {key: json.dumps(value, ensure_ascii=False)}
         elif key == "position":
             flat |= {"position": " ".join(f"{number:g}" for number in value)} if value else {}
         elif key in ("warnings", "files"):

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import os
 import time
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medresnet3d.bundle.load import parse_overrides
+from medresnet3d.bundle.registry import find_bundle, read_metadata
+from medresnet3d.bundle.trust import require_trust
 from medresnet3d.data.cases import case_ids
 from medresnet3d.data.sources import inputs as list_inputs
 from medresnet3d.errors import AmbiguousInputError, ConfigError, DataError, ExitCode, MedResNetError
 from medresnet3d.progress import Progress
-from medresnet3d.workflows.answer_files import check_format, write_label_map
+from medresnet3d.workflows.answer_files import check_format, write_answer
 from medresnet3d.workflows.answer_log import AnswerLog
-from medresnet3d.workflows.answer_report import AnswerReport
+from medresnet3d.workflows.early_reading import EarlyReading
 from medresnet3d.workflows.prediction import Prediction
-from medresnet3d.workflows.predictor import Predictor
+from medresnet3d.workflows.pseudonym import check_phi
 
-__all__ = ["InferSummary", "Prediction", "Predictor", "infer"]
+if TYPE_CHECKING:
+    from medresnet3d.workflows.predictor import Predictor
 
 PathLike = str | os.PathLike[str]
 
@@ -34,12 +39,14 @@ class InferSummary:
         rows: one for each case, as in ``predictions.jsonl``.
         errors: what went wrong, by case.
         report: the HTML report.
+        notes: what to know of how the bundle was run, one sentence each.
     """
 
     output: Path
     rows: list[dict[str, Any]]
     errors: dict[str, MedResNetError] = field(default_factory=dict)
     report: Path | None = None
+    notes: list[str] = field(default_factory=list)
 
     @property
     def answered(self) -> int:
@@ -66,6 +73,10 @@ def infer(
     format: str | None = None,
     at: Sequence[float] | None = None,
     series: str | None = None,
+    strict: bool = False,
+    exact: bool = False,
+    precision: str | None = None,
+    phi: str = "pseudonym",
     set: Mapping[str, Any] | Iterable[str] = (),
     trust: bool = False,
 ) -> InferSummary:
@@ -74,15 +85,23 @@ def infer(
     The output folder gets, for segmentation, ``<case>_seg.nii.gz`` (or the input's own format; DICOM SEG and NIfTI for
     DICOM), in the input's own geometry; always ``predictions.csv``, ``predictions.jsonl`` and ``report.html``, and
     ``cases/<case>.html`` where there are several. A case that fails becomes a row with an error and stops nothing.
+    While the network computes one case, the next is read and the one before is written; rows are in the order of the
+    inputs all the same.
 
     Args:
         bundle: a name from ``bundle list``, a bundle folder or a RUN folder.
         inputs: files, folders, patterns, DICOM folders or a manifest; one or several.
         output: folder for the answers.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
-        format: of label maps: ``"nifti"``, ``"dicomseg"``, ``"mha"`` or ``"nrrd"``; by default that of the input.
+        format: of the files, several with commas between them (``"nifti"``, ``"mha"``, ``"nrrd"``, ``"dicomseg"``,
+            ``"dicomsr"``, ``"sc"`` and others: :data:`medresnet3d.workflows.answer_files.ANSWER_FORMATS`); by default
+            that of the input.
         at: the point to classify, (3,), mm, RAS+, for inputs that bring none of their own.
         series: which DICOM series to take where there are several.
+        strict: refuse a DICOM series whose geometry would have to be repaired.
+        exact: compute as MONAI would, in fp32 and with its own windows, instead of the fastest way.
+        precision: ``"auto"``, ``"fp32"``, ``"bf16"`` or ``"fp16"`` instead of the bundle's own number format.
+        phi: what answers say of a DICOM file's patient: ``"none"``, a ``"pseudonym"`` or the identifier (``"keep"``).
         set: values of the bundle's configuration ids, as a mapping or ``id=value`` texts.
         trust: accept a bundle from elsewhere although the inspection found something.
 
@@ -92,19 +111,25 @@ def infer(
         KeyboardInterrupt: on Ctrl-C, after table and report of the finished cases have been written.
     """
     check_format(format)
+    check_phi(phi)
+    overrides = parse_overrides(set)
     items, bad = _list_cases(inputs, at)
-    predictor = Predictor(bundle, device, trust, series=series, **parse_overrides(set))
-    if at is not None and predictor.metadata.get("input_kind") != "crop":
-        raise ConfigError(f"--at: {predictor.bundle_name} takes the whole scan and no point; leave --at out.")
+    _check_bundle(bundle, trust, at)
+    early = EarlyReading(items, series, strict)
+    from medresnet3d.workflows.predictor import Predictor  # seconds of imports, while the first scan is being read
+
+    predictor = Predictor(
+        bundle, device, trust, series=series, strict=strict, exact=exact, precision=precision, phi=phi, **overrides
+    )
     run = _Run(predictor, Path(output), format, several=len(items) + len(bad) > 1)
     try:
         with Progress("inference", len(items) + len(bad)) as progress:
             for case, source, error in bad:
                 run.fail(case, source, error)
                 progress.advance()
-            for item in items:
-                run.answer(item)
-                progress.advance(status=item["case"])
+            with closing(predictor.predict_many(early.items(), keep_input=run.wants_input, finish=run.answer)) as done:
+                for case in done:
+                    progress.advance(status=case)
     except KeyboardInterrupt:
         summary = run.finish()
         raise KeyboardInterrupt(
@@ -117,10 +142,12 @@ class _Run:
     """One run over many cases: keeps nothing of a case but its row and its card."""
 
     def __init__(self, predictor: Predictor, output: Path, format_name: str | None, several: bool) -> None:
+        from medresnet3d.workflows.answer_report import AnswerReport
+
         self.predictor = predictor
         self.format = format_name
         self.started = time.perf_counter()
-        self.summary = InferSummary(output, [])
+        self.summary = InferSummary(output, [], notes=list(predictor.parts.notes))
         self.log = AnswerLog(
             output,
             {
@@ -130,21 +157,31 @@ class _Run:
             },
         )
         self.report = AnswerReport(predictor, output, several)
+        self.wants_input = self.report.wants_input
 
-    def answer(self, item: dict[str, Any]) -> None:
-        """Answer one case and write what there is to write; whatever it provokes, the others get their answers."""
+    def answer(self, item: dict[str, Any], outcome: Prediction | Exception) -> str:
+        """Write what there is to write of one case and give its name."""
+        case = str(item["case"])
+        if isinstance(outcome, Exception):
+            self.fail(case, item["path"], outcome)
+            return case
+        started = time.perf_counter()
         try:
-            prediction = self.predictor(item, keep_input=self.report.wants_input)
-            files = write_label_map(prediction, self.predictor, self.summary.output, self.format)
+            files = write_answer(outcome, self.predictor, self.summary.output, self.format)
         except Exception as error:
-            self.fail(item["case"], item["path"], error)
-            return
-        self.log.add(prediction.answer(), [file.name for file in files])
-        self.report.add(prediction)
+            self.fail(case, item["path"], error)
+            return case
+        outcome.stage_seconds["writing"] = time.perf_counter() - started
+        self.log.add(outcome.answer(), [file.name for file in files])
+        # Where it shows what a classifier looked at, the report runs the network itself.
+        with self.predictor.network_lock if self.wants_input else nullcontext():
+            self.report.add(outcome)
+        return case
 
     def fail(self, case: str, path: str | list[str], error: Exception) -> None:
         """Record a case without an answer."""
         problem = error if isinstance(error, MedResNetError) else _unforeseen(error)
+        _forget_variables(problem)
         first = path[0] if isinstance(path, list) else path
         empty = Prediction(case, self.predictor.task, self.predictor.labels, path=first)
         self.log.add({**empty.answer(), "seconds": None}, [], str(problem))
@@ -157,6 +194,27 @@ class _Run:
         self.log.finish()
         self.summary.report = self.report.write(self.log.rows, time.perf_counter() - self.started)
         return self.summary
+
+
+def _check_bundle(bundle: PathLike, trust: bool, at: Sequence[float] | None) -> None:
+    """Find out in a moment what does not need the bundle to be built."""
+    path = find_bundle(bundle)
+    require_trust(path, trust)
+    metadata = read_metadata(path)
+    if at is not None and metadata.get("input_kind") != "crop":
+        raise ConfigError(
+            f"--at: {metadata.get('name') or path.name} takes the whole scan and no point; leave --at out."
+        )
+
+
+def _forget_variables(error: BaseException) -> None:
+    """Keep the traceback of an error, which ``--debug`` shows, but not the images that its frames hold."""
+    seen: dict[int, BaseException] = {}  # an error that is raised again from one that it caused is its own cause
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen[id(current)] = current
+        traceback.clear_frames(current.__traceback__)
+        current = current.__cause__ or current.__context__
 
 
 def _list_cases(

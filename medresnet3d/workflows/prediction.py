@@ -32,9 +32,13 @@ class Prediction:
         label: name of the most probable class; classification only.
         value: estimate; regression only.
         volumes_ml: millilitres by structure, background left out; segmentation only.
+        images: further images (i, j, k) on the input's grid by name, such as structures that overlap.
+        details: what a bundle says beyond that, as plain values that JSON knows.
         position: the point that was classified, (3,), mm, RAS+.
         affine: 4 x 4, from the input's voxel indices to RAS+ millimetres.
-        seconds: time from reading the input to the answer.
+        seconds: work from reading the input to the answer; waiting for another case is not counted.
+        stage_seconds: the same by stage: ``"reading"``, ``"preprocessing"``, ``"network"``, ``"answer"``, and
+            ``"writing"`` where files were written.
         warnings: what was repaired, assumed or unusual, one sentence each.
         volume: the input (the first of several modalities).
         input_tensor: what the network saw, (C, i, j, k) with its affine; only when asked for.
@@ -50,9 +54,12 @@ class Prediction:
     label: str | None = None
     value: float | None = None
     volumes_ml: dict[str, float] = field(default_factory=dict)
+    images: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False)
+    details: dict[str, Any] = field(default_factory=dict)
     position: tuple[float, float, float] | None = None
     affine: NDArray[np.float64] | None = None
     seconds: float = 0.0
+    stage_seconds: dict[str, float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     volume: Volume | None = field(default=None, repr=False)
     input_tensor: MetaTensor | None = field(default=None, repr=False)
@@ -67,8 +74,10 @@ class Prediction:
             "probabilities": self.probabilities,
             "value": self.value,
             "volumes_ml": self.volumes_ml,
+            **({"details": self.details} if self.details else {}),
             "position": list(self.position) if self.position else None,
             "seconds": round(self.seconds, 3),
+            "stage_seconds": {stage: round(seconds, 3) for stage, seconds in self.stage_seconds.items()},
             "warnings": self.warnings,
         }
 

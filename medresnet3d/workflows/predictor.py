@@ -1,57 +1,89 @@
-"""A bundle kept in memory, ready to answer one case after the other."""
+"""A bundle kept in memory, ready to answer one case after the other, or many with reading and writing beside it."""
 
 from __future__ import annotations
 
+import copy
 import os
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
+from itertools import cycle
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
-import numpy as np
 import torch
-from monai.bundle import ConfigParser
-from monai.data import MetaTensor
-from monai.utils import convert_to_numpy
 from numpy.typing import NDArray
 
-from medresnet3d.bundle.load import fill_network, load_config, load_state_dict, weights_hash
 from medresnet3d.bundle.registry import find_bundle, read_metadata
 from medresnet3d.bundle.trust import require_trust
 from medresnet3d.data.cases import case_ids
-from medresnet3d.engines import Precision, select_device
-from medresnet3d.engines.inferer import PrecisionInferer, main_output
-from medresnet3d.errors import BundleError, DataError, GeometryError, MedResNetError
+from medresnet3d.engines import select_device
+from medresnet3d.errors import ConfigError, DataError
+from medresnet3d.inferers import InferenceReport
 from medresnet3d.io import Volume, load
-from medresnet3d.workflows.prediction import Prediction, structure_volumes
-from medresnet3d.workflows.pseudonym import pseudonym
-
-TASKS = ("segmentation", "classification", "regression")
+from medresnet3d.workflows.bundle_parts import BundleParts, bundle_parts, known_cause
+from medresnet3d.workflows.inference_options import answer_labels_directly, use_precision, what_was_left_out
+from medresnet3d.workflows.pipeline import IN_FLIGHT, Pipeline
+from medresnet3d.workflows.prediction import Prediction
+from medresnet3d.workflows.pseudonym import check_phi, shown_patient
 
 PathLike = str | os.PathLike[str]
 Case = PathLike | Sequence[PathLike] | Volume | Mapping[str, Any]
+R = TypeVar("R")
+
+
+@dataclass
+class _Steps:
+    """A bundle's steps before and behind the network, for one case at a time."""
+
+    parts: BundleParts
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+@dataclass
+class _Job:
+    """A case on its way: what the stages so far made of it."""
+
+    item: dict[str, Any]
+    volumes: list[Volume]
+    data: dict[str, Any]
+    steps: _Steps
+    output: Any = None
+    report: InferenceReport | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Note how long the block took."""
+        started = time.perf_counter()
+        yield
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
 
 
 class Predictor:
     """A bundle in memory: call it with a scan and get a :class:`~medresnet3d.workflows.prediction.Prediction`.
+
+    It may be used in a ``with`` block, at the end of which the network's memory is given back.
 
     Args:
         bundle: a name from ``bundle list``, a bundle folder or a RUN folder of ``train``.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
         trust: accept a bundle from elsewhere although the inspection found something.
         series: which DICOM series to take where there are several.
+        strict: refuse a DICOM series whose geometry would have to be repaired.
+        exact: compute as MONAI would, in fp32 and with its own windows, instead of the fastest way.
+        precision: ``"auto"``, ``"fp32"``, ``"bf16"`` or ``"fp16"`` instead of the bundle's own number format.
+        phi: what answers say of a DICOM file's patient: ``"none"``, a ``"pseudonym"`` or the identifier (``"keep"``).
         **overrides: values of ids of ``inference.json``, e.g. ``width=64``.
 
     Attributes:
         bundle_path: folder of the bundle.
         bundle_name: its name.
         metadata: content of its ``metadata.json``.
-        task: ``"segmentation"``, ``"classification"`` or ``"regression"``.
-        labels: class names in index order.
-        network: in eval mode, on ``device``.
         device: where it computes.
-        weights_hash: SHA-256 of the weights file.
+        network_lock: held while the network computes; whoever else runs :attr:`network` takes it too.
 
     Raises:
         BundleError: if the bundle is not found or incomplete.
@@ -72,28 +104,73 @@ class Predictor:
         trust: bool = False,
         *,
         series: str | None = None,
+        strict: bool = False,
+        exact: bool = False,
+        precision: str | None = None,
+        phi: str = "pseudonym",
         **overrides: Any,
     ) -> None:
+        check_phi(phi)
         self.bundle_path = find_bundle(bundle)
         require_trust(self.bundle_path, trust)
-        self.series = series
+        self.series, self.strict, self.phi = series, strict, phi
         self.metadata = read_metadata(self.bundle_path)
         self.bundle_name = str(self.metadata.get("name") or self.bundle_path.name)
-        self.task = self._read_task()
-        self.labels = _label_names(self.metadata)
-        parser = load_config(self.bundle_path, ("inference.json",), overrides)
-        # Found before anything is built, so that a bundle without weights says so at once.
-        weights = self._weights_file(parser)
-        self.weights_hash = weights_hash(weights)
         self.device = select_device(device)
-        parser["device"] = {"_target_": "medresnet3d.engines.select_device", "name": str(self.device)}
-        self.network: torch.nn.Module = self._build(parser, "network_def")
-        fill_network(self.network, load_state_dict(weights), weights)
-        self.network.to(self.device).eval()
-        self.preprocessing = self._build(parser, "preprocessing")
-        precision = Precision(str(self._build(parser, "precision")) if "precision" in parser else "fp32")
-        self.inferer = PrecisionInferer(self._build(parser, "inferer"), precision)
-        self.answer = self._build(parser, "answer")
+        self._parts: BundleParts | None = bundle_parts(self.bundle_path, self.metadata, overrides, self.device, exact)
+        if precision is not None:
+            use_precision(self._parts, precision)
+        answer_labels_directly(self._parts)
+        self._own = _Steps(self._parts)
+        self.network_lock = threading.Lock()
+
+    @property
+    def parts(self) -> BundleParts:
+        """The bundle's network and the steps around it.
+
+        Raises:
+            ConfigError: after :meth:`close`.
+        """
+        if self._parts is None:
+            raise ConfigError(f"{self.bundle_name}: this predictor is closed; make a new one.")
+        return self._parts
+
+    @property
+    def task(self) -> str:
+        """``"segmentation"``, ``"classification"``, ``"regression"`` or ``"conversion"``."""
+        return self.parts.task
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names in index order."""
+        return self.parts.labels
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """The network, in eval mode, on :attr:`device`."""
+        return self.parts.network
+
+    @property
+    def weights_hash(self) -> str:
+        """SHA-256 of the weights file."""
+        return self.parts.weights_hash
+
+    def close(self) -> None:
+        """Give the memory of the network back; the predictor cannot be used any more."""
+        self._parts = None
+        self._own = None  # type: ignore[assignment]
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def __enter__(self) -> Self:
+        """Give the predictor itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
 
     def __call__(
         self, case: Case, position: Sequence[float] | NDArray[Any] | None = None, *, keep_input: bool = False
@@ -110,93 +187,116 @@ class Predictor:
             DataError: if the input cannot be used.
             AmbiguousInputError: if only a person can say which series or which point is meant.
         """
-        started = time.perf_counter()
         item = _as_item(case)
-        volumes = [self._load(source) for source in _sources(item["image"])]
-        item["image"] = volumes[0] if len(volumes) == 1 else volumes
         if position is not None:
             item["position"] = [float(value) for value in position]
-        with _clear_errors(self.device):
-            data = self.preprocessing(item)
-            output = self._run(data["image"])
-            with torch.inference_mode():
-                answer = self.answer({**data, "pred": output})["pred"]
-        prediction = Prediction(
-            case=str(item["case"]),
-            task=self.task,
-            labels=self.labels,
-            path=_path_text(item),
-            patient=_patient(item, volumes[0]),
-            position=_point(data.get("position")),
-            affine=volumes[0].affine,
-            volume=volumes[0],
-            warnings=_warnings(volumes, data),
-            input_tensor=data["image"] if keep_input else None,
+        self.parts  # noqa: B018 (says so if the predictor is closed)
+        return self._conclude(self._run(self._read(item, self._own)), keep_input)
+
+    def predict_many(
+        self,
+        cases: Iterable[Case],
+        *,
+        keep_input: bool = False,
+        finish: Callable[[Any, Prediction | Exception], R] = lambda case, outcome: outcome,  # type: ignore[assignment,return-value]
+    ) -> Generator[R, None, None]:
+        """Answer many cases; reading the next ones and finishing the last one go on while the network computes.
+
+        The answers are those that calling the predictor case by case gives, in the order of the cases. One case that
+        fails does not stop the others.
+
+        Args:
+            cases: what :meth:`__call__` takes; they are asked for as they are needed.
+            keep_input: keep what the network saw as ``input_tensor``.
+            finish: called in a thread of its own, case by case in their order, with the case and its answer (or the
+                error that it raised), for example to write files. What it raises ends the run.
+
+        Yields:
+            what ``finish`` returns; without it, each answer, or the error in its place.
+        """
+        steps = cycle(self._copies())
+        threads = torch.get_num_threads()
+        torch.set_num_threads(threads)  # fixes the number for this thread; those that start later follow the last call
+        pipeline: Pipeline[Case, _Job, _Job, R] = Pipeline(
+            lambda case: self._read(_as_item(case), next(steps)),
+            self._run,
+            lambda case, job: finish(case, self._outcome(job, keep_input)),
+            start_thread=lambda: torch.set_num_threads(self._share(threads)),
         )
-        self._fill(prediction, answer, volumes[0])
-        prediction.seconds = time.perf_counter() - started
-        return prediction
-
-    def _read_task(self) -> str:
-        task = str(self.metadata.get("task", "")).lower()
-        if task not in TASKS:
-            raise BundleError(
-                f"{self.bundle_path}: `task` in configs/metadata.json is {task!r}; infer knows {', '.join(TASKS)}."
-            )
-        return task
-
-    def _weights_file(self, parser: ConfigParser) -> Path:
-        """Find the weights: the file that the configuration names if it is there, else the bundle's own."""
-        named = Path(str(self._build(parser, "weights"))) if "weights" in parser else None
-        return named if named is not None and named.is_file() else self.bundle_path
-
-    def _build(self, parser: ConfigParser, name: str) -> Any:
-        """Build what an id of the configuration describes."""
-        if name not in parser:
-            raise BundleError(f"{self.bundle_path}: configs/inference.json has no id `{name}`, which infer needs.")
         try:
-            return parser.get_parsed_content(name)
+            yield from pipeline.run(cases)
+        finally:
+            torch.set_num_threads(threads)
+
+    def _outcome(self, job: _Job | Exception, keep_input: bool) -> Prediction | Exception:
+        try:
+            return job if isinstance(job, Exception) else self._conclude(job, keep_input)
         except Exception as error:
-            known = _known_cause(error)
-            if known is not None:
-                raise known from error
-            raise BundleError(
-                f"{self.bundle_path}: `{name}` in configs/inference.json cannot be built ({_root(error)}); "
-                "check the values given with --set."
-            ) from error
+            return error
+
+    def _share(self, threads: int) -> int:
+        """How many threads a stage beside the network may compute with: most are left to a network on the CPU."""
+        return max(1, threads // (2 if self.device.type == "cuda" else 4))
+
+    def _copies(self) -> list[_Steps]:
+        """Give copies of the steps, one for each case in memory.
+
+        MONAI's transforms note in themselves that they are just being inverted, so that one object cannot prepare a
+        case and invert another at the same time. Steps that cannot be copied are used in turn.
+        """
+        shared = {id(one): one for one in (self.network, self.parts.inferer)}
+        try:
+            return [_Steps(copy.deepcopy(self.parts, dict(shared))) for _ in range(IN_FLIGHT)]
+        except (TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError):
+            return [self._own]
+
+    def _read(self, item: dict[str, Any], steps: _Steps) -> _Job:
+        """First stage: read and prepare."""
+        job = _Job(item, [], {}, steps, seconds={"reading": item.pop("reading_seconds", 0.0)})
+        with job.timed("reading"):
+            job.volumes = [self._load(source) for source in _sources(item["image"])]
+        item["image"] = job.volumes[0] if len(job.volumes) == 1 else job.volumes
+        with job.timed("preprocessing"), steps.lock, _clear_errors(self.device):
+            job.data = steps.parts.prepare(item)
+        return job
+
+    def _run(self, job: _Job) -> _Job:
+        """Second stage: the network."""
+        with job.timed("network"), self.network_lock, _clear_errors(self.device):
+            job.output = job.steps.parts.run(job.data)
+            job.report = getattr(job.steps.parts.inferer, "report", None)
+        return job
+
+    def _conclude(self, job: _Job, keep_input: bool) -> Prediction:
+        """Third stage: from the network's output to the answer."""
+        parts, data, first = job.steps.parts, job.data, job.volumes[0]
+        with job.timed("answer"), job.steps.lock, _clear_errors(self.device):
+            answer = parts.finish(data, job.output, job.volumes)
+        notes = [*answer.notes, *what_was_left_out(job.report, *parts.labels[:1])]
+        return Prediction(
+            case=str(job.item["case"]),
+            task=parts.task,
+            labels=parts.labels,
+            path=_path_text(job.item),
+            patient=_patient(job.item, first, self.phi),
+            pred=answer.label_map,
+            probabilities=answer.probabilities,
+            label=answer.label,
+            value=answer.value,
+            volumes_ml=answer.volumes_ml,
+            images=answer.images,
+            details={**answer.details, **({"inference": job.report.as_dict()} if job.report else {})},
+            position=_point(data.get("position")),
+            affine=first.affine,
+            volume=first,
+            seconds=sum(job.seconds.values()),
+            stage_seconds=job.seconds,
+            warnings=_warnings(job.volumes, data, notes),
+            input_tensor=parts.input_tensor(data) if keep_input else None,
+        )
 
     def _load(self, source: Any) -> Volume:
-        return source if isinstance(source, Volume) else load(source, series=self.series)
-
-    def _run(self, image: torch.Tensor) -> MetaTensor:
-        """Give the network's main output for one preprocessed image (C, i, j, k), with the image's history."""
-        batch = (image.as_tensor() if isinstance(image, MetaTensor) else image).unsqueeze(0).to(self.device)
-        with torch.inference_mode():
-            output = main_output(self.inferer(batch, self.network))
-            if not torch.isfinite(output).all():
-                raise DataError(
-                    "The network's output has values that are not finite; look at the input's values, or try "
-                    "--set precision=fp32."
-                )
-        if not isinstance(image, MetaTensor):
-            return MetaTensor(output[0].cpu())
-        return MetaTensor(output[0].cpu(), meta=image.meta, applied_operations=image.applied_operations)
-
-    def _fill(self, prediction: Prediction, answer: Any, volume: Volume) -> None:
-        """Put the answer of the bundle's pipeline into the prediction."""
-        values: NDArray[Any] = np.asarray(convert_to_numpy(answer))
-        if self.task == "segmentation":
-            prediction.pred = _label_map(values, volume, self.bundle_path)
-            prediction.volumes_ml = structure_volumes(self.labels, prediction.pred, volume.affine)
-        elif self.task == "classification":
-            values = values.ravel()
-            names = self.labels or tuple(str(index) for index in range(len(values)))
-            if len(names) != len(values):
-                raise BundleError(f"{self.bundle_path}: gives {len(values)} probabilities for {len(names)} labels.")
-            prediction.probabilities = dict(zip(names, map(float, values), strict=True))
-            prediction.label = names[int(values.argmax())]
-        else:
-            prediction.value = float(values.reshape(-1)[0])
+        return source if isinstance(source, Volume) else load(source, self.series, strict=self.strict)
 
 
 def _as_item(case: Case) -> dict[str, Any]:
@@ -226,57 +326,21 @@ def _path_text(item: Mapping[str, Any]) -> str | None:
     return str(path[0] if isinstance(path, list) else path) if path else None
 
 
-def _patient(item: Mapping[str, Any], volume: Volume) -> str | None:
-    """The manifest's name of the patient; a DICOM PatientID becomes a pseudonym."""
-    if item.get("patient"):
+def _patient(item: Mapping[str, Any], volume: Volume, phi: str) -> str | None:
+    """The manifest's name of the patient; a DICOM PatientID is told as ``phi`` says."""
+    if item.get("patient") and phi != "none":
         return str(item["patient"])
     identifier = str(volume.source.datasets[0].get("PatientID", "")) if volume.source.datasets else ""
-    return pseudonym(identifier) if identifier.strip() else None
+    return shown_patient(identifier, phi)
 
 
-def _warnings(volumes: Sequence[Volume], data: Mapping[str, Any]) -> list[str]:
-    """Gather what the reader and the preprocessing noticed, each sentence once."""
+def _warnings(volumes: Sequence[Volume], data: Mapping[str, Any], notes: Sequence[str]) -> list[str]:
+    """Gather what the reader, the preprocessing and the answer noticed, each sentence once."""
     texts = [text for volume in volumes for text in volume.warnings]
     for key, value in data.items():
         if str(key).endswith("warnings"):
             texts.extend(value.splitlines() if isinstance(value, str) else value)
-    return list(dict.fromkeys(texts))
-
-
-def _label_names(metadata: Mapping[str, Any]) -> tuple[str, ...]:
-    labels = metadata.get("labels", {})
-    if isinstance(labels, Mapping):
-        return tuple(str(labels[key]) for key in sorted(labels, key=int))
-    return tuple(map(str, labels))
-
-
-def _label_map(values: NDArray[Any], volume: Volume, bundle: Path) -> NDArray[Any]:
-    """Check that the label map lies on the input's own grid."""
-    pred = values[0] if values.ndim == 4 and values.shape[0] == 1 else values
-    if pred.shape != volume.shape:
-        raise GeometryError(
-            f"{bundle}: the answer has the shape {values.shape} instead of the scan's {volume.shape}; "
-            "`answer` in configs/inference.json must bring the label map back to the input's own grid."
-        )
-    kind = np.uint8 if pred.size == 0 or pred.max() <= 255 else np.uint16
-    return np.ascontiguousarray(pred.astype(kind))
-
-
-def _known_cause(error: BaseException) -> MedResNetError | None:
-    """Find the error of ours inside those that MONAI wraps around it."""
-    current: BaseException | None = error
-    while current is not None:
-        if isinstance(current, MedResNetError):
-            return current
-        current = current.__cause__ or current.__context__
-    return None
-
-
-def _root(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = str(error).splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}".rstrip(": ")
+    return list(dict.fromkeys([*texts, *notes]))
 
 
 @contextmanager
@@ -287,7 +351,7 @@ def _clear_errors(device: torch.device) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise DataError(f"The memory of {device} is not enough for this case; try --device cpu.") from error
     except RuntimeError as error:
-        known = _known_cause(error)
+        known = known_cause(error)
         if known is not None:
             raise known from error
         raise

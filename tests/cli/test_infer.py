@@ -159,7 +159,7 @@ def broken_manifest(folder: Path) -> Path:
         (pattern, 3, ["*.nii", "matches no file", ".nii.gz"]),
         (wrong_extension, 3, ["scan.xyz", "extension is not known", ".nii.gz"]),
         (truncated, 3, ["half.nii.gz"]),
-        (four_dimensions, 3, ["x.nii"]),
+        (four_dimensions, 2, ["x.nii", "4 dimensions", "--series"]),
         (not_a_number, 3, ["x.nii", "1 of 125 voxels are NaN or infinite"]),
         (constant, 3, ["x.nii", "every voxel has the value 7"]),
         (zero_spacing, 3, ["x.nii", "is 0 mm"]),
@@ -173,13 +173,32 @@ def test_bad_input(
     thresholder: Path, tmp_path: Path, make: Callable[[Path], Path], code: int, words: list[str]
 ) -> None:
     source = make(tmp_path)
-    result = run(thresholder, source, "-o", tmp_path / "out")
+    result = run(thresholder, source, "-o", tmp_path / "out", "--strict")
     assert result.exit_code == code, result.output
     sentences = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
     assert len(sentences) == 1 and all(word in sentences[0] for word in words), result.stderr
     assert "Traceback" not in result.stderr
     left = {path.name for path in (tmp_path / "out").rglob("*")}
     assert left == (set() if make is broken_manifest else {"predictions.jsonl", "predictions.csv", "report.html"})
+
+
+def test_what_is_repaired_is_told(thresholder: Path, tmp_path: Path) -> None:
+    result = run(thresholder, missing_slice(tmp_path), "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    (row,) = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
+    assert any("slice" in warning for warning in row["warnings"])
+    assert {"seconds_reading", "seconds_network", "seconds_writing"} <= set(
+        (tmp_path / "out" / "predictions.csv").read_text().splitlines()[0].split(",")
+    )
+
+
+def test_options_of_exactness_and_privacy(thresholder: Path, tmp_path: Path) -> None:
+    write_dicom_series(tmp_path / "ct", slices(), np.eye(4), patient_id="Jane Doe")
+    where = ["-o", tmp_path / "out"]
+    assert run(thresholder, tmp_path / "ct", *where, "--exact", "--precision", "fp32", "--phi", "none").exit_code == 0
+    assert json.loads((tmp_path / "out" / "predictions.jsonl").read_text())["patient"] is None
+    assert run(thresholder, tmp_path / "ct", *where, "--phi", "keep").exit_code == 0
+    assert json.loads((tmp_path / "out" / "predictions.jsonl").read_text())["patient"] == "Jane Doe"
 
 
 def test_the_others_are_answered_all_the_same(thresholder: Path, tmp_path: Path) -> None:
@@ -199,6 +218,8 @@ def test_the_others_are_answered_all_the_same(thresholder: Path, tmp_path: Path)
         ("thresholder", ["--at", "1,2,3"], ["takes the whole scan and no point"]),
         ("thresholder", ["--format", "niftii"], ["--format niftii", "did you mean nifti?"]),
         ("thresholder", ["--device", "tpu"], ["tpu", "use auto, cpu, cuda"]),
+        ("thresholder", ["--phi", "keeep"], ["--phi keeep", "did you mean keep?"]),
+        ("thresholder", ["--precision", "int8"], ['precision is "int8"', "use one of auto, fp32, bf16, fp16"]),
         ("thresholder", ["--set", "infrer=1"], ["no id 'infrer'; did you mean 'inferer'?"]),
         ("thresholder", ["--set", "inferer"], ["write it as id=value"]),
     ],

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,21 @@ def test_one_scan(thresholder: Path, tmp_path: Path) -> None:
     assert "Research use only. Not for clinical use." in report and "data:image/png;base64," in report
 
 
+def test_notes_of_the_bundle_are_told(
+    thresholder: Path, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Predictor.__init__
+
+    def with_note(self: Predictor, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        self.parts.notes.append("Its sliding window was replaced.")
+
+    monkeypatch.setattr(Predictor, "__init__", with_note)
+    summary = infer(thresholder, scan, tmp_path / "out")
+    assert summary.notes == ["Its sliding window was replaced."]
+    assert "Its sliding window was replaced." in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_one_bad_input_never_stops_the_rest(thresholder: Path, tmp_path: Path) -> None:
     for name in ("a", "c"):
         save_scan(tmp_path / f"{name}.nii.gz", seed=ord(name))
@@ -73,20 +90,24 @@ def test_an_error_that_nobody_foresaw_is_a_row_too(
     assert isinstance(summary.errors["scan"].__cause__, ZeroDivisionError)
 
 
+@pytest.mark.parametrize("stage", ["_read", "_run", "_conclude"])
 def test_an_interrupted_run_leaves_the_finished_cases(
-    thresholder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    thresholder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
-    for name in "abc":
+    for name in "abcd":
         save_scan(tmp_path / f"{name}.nii.gz")
-    original = Predictor.__call__
+    original = getattr(Predictor, stage)
 
-    def press_ctrl_c(self: Predictor, case: Any, *args: Any, **kwargs: Any) -> Any:
-        if case["case"] == "c":
+    def press_ctrl_c(self: Predictor, job: Any, *args: Any) -> Any:
+        item = job if stage == "_read" else job.item
+        if item["case"] == "c":
+            if threading.current_thread() is threading.main_thread():
+                signal.raise_signal(signal.SIGINT)
             raise KeyboardInterrupt
-        return original(self, case, *args, **kwargs)
+        return original(self, job, *args)
 
-    monkeypatch.setattr(Predictor, "__call__", press_ctrl_c)
-    with pytest.raises(KeyboardInterrupt, match=r"Interrupted: 2 of 3 cases are done and in .*out\."):
+    monkeypatch.setattr(Predictor, stage, press_ctrl_c)
+    with pytest.raises(KeyboardInterrupt, match=r"Interrupted: 2 of 4 cases are done and in .*out\."):
         infer(thresholder, tmp_path, tmp_path / "out")
     assert [row["case"] for row in rows_of(tmp_path / "out")] == ["a", "b"]
     assert {"predictions.csv", "report.html", "a_seg.nii.gz", "b_seg.nii.gz"} <= set(left_in(tmp_path / "out"))
@@ -184,8 +205,8 @@ def test_many_cases_keep_the_report_small(thresholder: Path, tmp_path: Path, mon
 
 def test_what_is_refused_before_anything_is_written(thresholder: Path, scan: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with pytest.raises(ConfigError, match=r"--format dicom: this format is unknown; did you mean dicomseg\?"):
-        infer(thresholder, scan, out, format="dicom")
+    with pytest.raises(ConfigError, match=r"--format dicomseq: this format is unknown; did you mean dicomseg\?"):
+        infer(thresholder, scan, out, format="dicomseq")
     with pytest.raises(ConfigError, match="takes the whole scan and no point; leave --at out"):
         infer(thresholder, scan, out, at=(0, 0, 0))
     with pytest.raises(ConfigError, match="no id 'netwrk'"):

@@ -21,6 +21,7 @@ from medresnet3d.errors import (
     UntrustedBundleError,
     WeightsError,
 )
+from medresnet3d.inferers import SlidingWindowInferer
 from medresnet3d.io import Volume, load
 from tests.workflows.conftest import OBLIQUE, orthogonal, save_scan
 from tests.workflows.tiny_bundles import THRESHOLD, cube_bundle, save_weights, threshold_bundle
@@ -105,6 +106,12 @@ def test_a_dicom_patient_becomes_a_pseudonym(thresholder: Path, tmp_path: Path) 
     first, second = predictor(tmp_path / "ct"), predictor(tmp_path / "ct")
     assert first.patient == second.patient and str(first.patient).startswith("anon-")
     assert "Jane" not in json.dumps(first.answer())
+    assert Predictor(thresholder, phi="none")(tmp_path / "ct").patient is None
+    assert Predictor(thresholder, phi="keep")(tmp_path / "ct").patient == "Jane Doe"
+    named = {**inputs(tmp_path / "ct")[0], "patient": "P7"}
+    assert Predictor(thresholder, phi="none")(named).patient is None
+    with pytest.raises(ConfigError, match="--phi nobody: this choice is unknown"):
+        Predictor(thresholder, phi="nobody")
 
 
 def test_overrides_and_devices(thresholder: Path, scan: Path) -> None:
@@ -123,6 +130,110 @@ def test_overrides_and_devices(thresholder: Path, scan: Path) -> None:
     other: dict[str, Any] = {"network_def::out_channels": 5}
     with pytest.raises(WeightsError, match="do not fit the network"):
         predictor(**other)
+
+
+def test_many_cases_are_answered_as_one_by_one(tmp_path: Path) -> None:
+    """Preparing and inverting go on at the same time in transforms that note in themselves what they are doing."""
+    predictor = Predictor(threshold_bundle(tmp_path / "resampling", spacing=1.0))
+    files = [tmp_path / f"{number}.nii.gz" for number in range(12)]
+    for number, file in enumerate(files):
+        save_scan(file, seed=number, shape=(19 + number % 3, 23, 11 + number % 2))
+    files.insert(5, tmp_path / "gone.nii.gz")
+    threads = torch.get_num_threads()
+    answers: list[Any] = list(predictor.predict_many(files))
+    assert torch.get_num_threads() == threads
+    assert isinstance(answers[5], DataError) and "no such file" in str(answers[5])
+    for file, answer in zip(files, answers, strict=True):
+        if file != files[5]:
+            alone = predictor(file)
+            np.testing.assert_array_equal(answer.pred, alone.pred)
+            assert (answer.case, answer.volumes_ml, answer.warnings) == (alone.case, alone.volumes_ml, alone.warnings)
+            assert answer.stage_seconds.keys() == {"reading", "preprocessing", "network", "answer"}
+            assert answer.seconds == pytest.approx(sum(answer.stage_seconds.values()))
+
+
+def test_many_points_of_one_scan(classifier: Path, scan: Path) -> None:
+    predictor = Predictor(classifier)
+    items = [{**inputs(scan, (12, -33, 60 + shift))[0], "case": str(shift)} for shift in range(5)]
+    answers: list[Any] = list(predictor.predict_many(iter(items), keep_input=True))
+    for item, answer in zip(items, answers, strict=True):
+        alone = predictor(item, keep_input=True)
+        assert answer.probabilities == alone.probabilities and answer.case == item["case"]
+        assert alone.input_tensor is not None and torch.equal(answer.input_tensor, alone.input_tensor)
+
+
+def test_steps_that_cannot_be_copied_are_shared(thresholder: Path, tmp_path: Path) -> None:
+    class Uncopied:
+        def __init__(self, step: Any) -> None:
+            self.step = step
+
+        def __call__(self, item: Any) -> Any:
+            return self.step(item)
+
+        def __deepcopy__(self, memo: Any) -> Any:
+            raise TypeError("only one of these")
+
+    for number in range(4):
+        save_scan(tmp_path / f"{number}.nii.gz", seed=number)
+    files = sorted(tmp_path.glob("*.nii.gz"))
+    predictor = Predictor(thresholder)
+    expected = [predictor(file).pred for file in files]
+    predictor.parts.answer = Uncopied(predictor.parts.answer)
+    found: list[Any] = list(predictor.predict_many(files))
+    for answer, pred in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(answer.pred, pred)
+
+
+def test_a_closed_predictor_says_so(thresholder: Path, scan: Path) -> None:
+    with Predictor(thresholder) as predictor:
+        assert predictor(scan).pred is not None
+    with pytest.raises(ConfigError, match="thresholder: this predictor is closed; make a new one"):
+        predictor(scan)
+    with pytest.raises(ConfigError, match="this predictor is closed"):
+        list(predictor.predict_many([scan]))
+
+
+SLIDING: dict[str, Any] = {
+    "inferer::_target_": "medresnet3d.inferers.SlidingWindowInferer",
+    "inferer::roi_size": 8,
+    "inferer::precision": "fp32",
+}
+
+
+def test_a_sliding_window_answers_in_label_maps_where_the_bundle_takes_the_largest_channel(
+    thresholder: Path, scan: Path
+) -> None:
+    expected = Predictor(thresholder)(scan)
+    direct = Predictor(thresholder, **SLIDING)
+    assert isinstance(direct.parts.inferer, SlidingWindowInferer) and direct.parts.inferer.output == "labels"
+    np.testing.assert_array_equal(direct(scan).pred, expected.pred)
+    exact = Predictor(thresholder, exact=True, **SLIDING)
+    assert isinstance(exact.parts.inferer, SlidingWindowInferer) and exact.parts.inferer.output == "logits"
+    answer = exact(scan)
+    np.testing.assert_array_equal(answer.pred, expected.pred)
+    assert answer.details["inference"]["strategy"] == "exact" and "inference" not in expected.details
+
+
+def test_what_is_left_out_is_told(thresholder: Path, tmp_path: Path) -> None:
+    array = np.zeros((40, 40, 40), np.float32)
+    array[4:14, 5:15, 6:16] = save_scan(tmp_path / "small.nii.gz", shape=(10, 10, 10))
+    nib.nifti1.save(nib.nifti1.Nifti1Image(array, np.diag([-1, -1, 1, 1])), tmp_path / "scan.nii.gz")
+    skipping = {**SLIDING, "inferer::crop_foreground": True, "inferer::margin": 0}
+    answer = Predictor(thresholder, **skipping)(tmp_path / "scan.nii.gz")
+    np.testing.assert_array_equal(answer.pred, array > THRESHOLD)
+    (told,) = answer.warnings
+    assert told.endswith("% of the image is empty; the network did not see it and its answer is background.")
+    assert 80 < float(told.split(" %")[0]) < 99
+
+
+def test_another_number_format(thresholder: Path, scan: Path) -> None:
+    assert Predictor(thresholder, precision="bf16").parts.precision.name == "bf16"
+    sliding = Predictor(thresholder, precision="fp32", **SLIDING)
+    assert sliding(scan).details["inference"]["precision"] == "fp32"
+    with pytest.raises(ConfigError, match='precision is "int4"'):
+        Predictor(thresholder, precision="int4")
+    with pytest.raises(ConfigError, match='"fp16" needs a CUDA device'):
+        Predictor(thresholder, "cpu", precision="fp16")
 
 
 def test_bundles_that_cannot_answer(tmp_path: Path, scan: Path) -> None:
@@ -153,6 +264,8 @@ def test_an_output_that_is_not_finite_is_no_answer(tmp_path: Path, scan: Path) -
     save_weights(bundle, {"weight": torch.full((2, 1, 1, 1, 1), torch.nan), "bias": torch.zeros(2)})
     with pytest.raises(DataError, match="The network's output has values that are not finite"):
         Predictor(bundle)(scan)
+    with pytest.raises(DataError, match="The network's output has values that are not finite"):
+        Predictor(bundle, **SLIDING)(scan)
 
 
 def test_a_run_folder_is_a_bundle(tmp_path: Path, scan: Path) -> None:
