@@ -22,9 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
-from medresnet3d.errors import ConfigError
+from medresnet3d.networks.number_formats import check_name, check_precision, cpu_has_bf16
 
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 _CONVOLUTIONS = {torch.conv3d, F.conv3d}
 _TRANSPOSED = {torch.conv_transpose3d, F.conv_transpose3d}
 _PROBE = "import sys; from medresnet3d.engines.precision import weight_gradient_error; print(weight_gradient_error())"
@@ -119,14 +118,6 @@ def self_test() -> SelfTest:
     return SelfTest(torch=str(torch.__version__), fast_bf16=cpu_has_bf16(), affected=affected, guarded=guarded)
 
 
-def cpu_has_bf16() -> bool:
-    """Return whether this CPU multiplies bf16 numbers in hardware (AVX512_BF16 or AMX)."""
-    if torch.backends.cpu.get_cpu_capability() != "AVX512" or not torch.backends.mkldnn.is_available():
-        return False
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-
-
 class Precision:
     """The number format of a network's computations.
 
@@ -140,8 +131,7 @@ class Precision:
     """
 
     def __init__(self, name: str = "auto", guard: bool = True) -> None:
-        if name not in PRECISIONS:
-            raise ConfigError(f'precision is "{name}"; use one of {", ".join(PRECISIONS)}.')
+        check_name(name)
         self.name = name
         self.guard = guard
 
@@ -151,8 +141,7 @@ class Precision:
         Raises:
             ConfigError: for fp16 on a CPU.
         """
-        if self.name == "fp16" and device.type != "cuda":
-            raise ConfigError('precision "fp16" needs a CUDA device; use auto, bf16 or fp32.')
+        check_precision(self.name, device)
         if self.name != "auto":
             return self.name
         fast = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else cpu_has_bf16()

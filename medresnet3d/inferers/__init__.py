@@ -1,1 +1,22 @@
 """Sliding-window inference."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from medresnet3d._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from medresnet3d.inferers.flips import FlipInferer
+    from medresnet3d.inferers.report import InferenceReport
+    from medresnet3d.inferers.sliding_window import SlidingWindowInferer
+
+_HOMES = {
+    "FlipInferer": "flips",
+    "InferenceReport": "report",
+    "SlidingWindowInferer": "sliding_window",
+}
+
+__all__ = ["FlipInferer", "InferenceReport", "SlidingWindowInferer"]
+
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

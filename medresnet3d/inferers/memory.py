@@ -1,0 +1,56 @@
+"""How much memory a network needs for an image of some size, and how much there is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from medresnet3d.inferers.tracing import trace
+
+#: reckoned memory may be wrong by so much: workspace of the convolutions, reordered copies
+SAFETY = 1.5
+#: without a limit set by the caller, no more than this and half of what is free
+DEFAULT_LIMIT = 3 << 29
+_EXAMPLE = 64
+
+
+def values_per_voxel(network: nn.Module, in_channels: int, spatial_dims: int) -> float:
+    """Reckon the most numbers that one forward pass keeps at a time, for each voxel of the input.
+
+    Args:
+        network: the network.
+        in_channels: channels of its input.
+        spatial_dims: 2 or 3.
+
+    Raises:
+        ConfigError: if the network cannot be traced.
+    """
+    record = trace(network, (1, in_channels, *[_EXAMPLE] * spatial_dims))
+    last_use: dict[int, int] = {}
+    for number, call in enumerate(record.calls):
+        for key in (*call.reads, *call.writes):
+            last_use[key[0]] = number
+    for output in record.outputs:
+        last_use[output[0]] = len(record.calls)
+    alive: dict[int, int] = {}
+    peak = 0
+    for number, call in enumerate(record.calls):
+        alive |= {key[0]: tensor.numel() for key, tensor in zip(call.writes, call.outputs, strict=True)}
+        peak = max(peak, sum(alive.values()))
+        alive = {name: size for name, size in alive.items() if last_use[name] > number}
+    return SAFETY * peak / _EXAMPLE**spatial_dims
+
+
+def available_bytes(device: torch.device) -> int:
+    """Return the free memory of a device."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    info = Path("/proc/meminfo")
+    if info.exists():
+        for line in info.read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable"):
+                return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 if hasattr(os, "sysconf") else DEFAULT_LIMIT

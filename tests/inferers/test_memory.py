@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from medresnet3d.inferers.memory import SAFETY, available_bytes, values_per_voxel
+
+
+def test_a_chain_keeps_the_input_and_output_of_its_widest_layer() -> None:
+    net = nn.Sequential(nn.Conv3d(1, 8, 3, padding=1), nn.Conv3d(8, 16, 3, padding=1), nn.Conv3d(16, 2, 1))
+    assert values_per_voxel(net, 1, 3) == SAFETY * 24
+
+
+class Skip(nn.Module):
+    """Keeps its first features until the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.down, self.up = nn.Conv2d(1, 8, 1), nn.Conv2d(8, 32, 2, 2), nn.ConvTranspose2d(32, 8, 2, 2)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        first = self.first(image)
+        return torch.cat([first, self.up(self.down(first))], 1)
+
+
+def test_what_a_skip_connection_keeps_counts() -> None:
+    # The first 8 channels, 8 from above, 16 joined; 32 at half the resolution count as 8 a voxel.
+    assert values_per_voxel(Skip(), 1, 2) == SAFETY * 32
+
+
+def test_some_memory_is_free() -> None:
+    assert available_bytes(torch.device("cpu")) > 1 << 20
