@@ -1,0 +1,289 @@
+"""Sliding-window inference beside MONAI's, at equal answers: time, memory and agreement.
+
+Each row is one command; every arm of a row runs in the same process, in turn, ``--repeats`` times, and the best time of
+each counts. The networks are trained first by ``sliding_window_nets.py``.
+
+    python benchmarks/sliding_window.py --work mri-voxresnet --nets NETS --data MANIFEST --out RESULTS
+    python benchmarks/sliding_window.py --work mri-unet --nets NETS --data MANIFEST --out RESULTS
+    python benchmarks/sliding_window.py --work mri-default --nets NETS --data MANIFEST --out RESULTS
+    python benchmarks/sliding_window.py --work ct --nets NETS --out RESULTS
+    python benchmarks/sliding_window.py --work ct-memory --nets NETS --out RESULTS
+
+``--shape`` makes the volume smaller, for a first try; without ``--data`` the MRI is a phantom.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import monai
+import numpy as np
+import torch
+from monai.inferers import SlidingWindowInferer as MonaiInferer
+from monai.transforms import CropForeground
+from sliding_window_nets import (
+    CT_SPACING,
+    MRI_SHAPE,
+    fit_shape,
+    load_network,
+    mri_scans,
+    normalised_ct,
+)
+from torch import nn
+
+from medresnet3d.data.phantoms.organs import organ_phantom
+from medresnet3d.inferers import SlidingWindowInferer
+from medresnet3d.io.atomic import atomic_write_text
+
+ROI = (96, 96, 96)
+CT_SHAPE = (512, 512, 256)
+GOALS = {
+    "mri-voxresnet": {"MONAI fp32": 4.0, "MONAI autocast bf16": 1.6},
+    "mri-unet": {"MONAI fp32": 4.0, "MONAI autocast bf16": 1.6},
+    "mri-default": {"MONAI fp32": 13.0, "MONAI CropForeground + autocast bf16": 2.5},
+    "ct": {"MONAI fp32": 15.0},
+}
+MEMORY_SLICES = (128, 256, 512, 1024)
+MONAI_SLICES = 256  # beyond, MONAI needs more memory than a desktop has
+Arm = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One scan to segment.
+
+    Attributes:
+        image: (1, 1, i, j, k), float32, normalised.
+        truth: labels (i, j, k).
+        overlap: of the windows.
+    """
+
+    image: torch.Tensor
+    truth: torch.Tensor
+    overlap: float
+
+
+def mri_case(manifest: Path | None, shape: tuple[int, ...]) -> Case:
+    """A skull-stripped scan that was kept out of the training, in the middle of a volume of ``shape``."""
+    image, truth = mri_scans(manifest, test=True)[0]
+    return Case(
+        torch.from_numpy(fit_shape(image, shape))[None, None], torch.from_numpy(fit_shape(truth, shape)), overlap=0.5
+    )
+
+
+def ct_case(shape: tuple[int, ...]) -> Case:
+    """A phantom patient that was not trained on."""
+    phantom = organ_phantom(7, shape, CT_SPACING)
+    return Case(torch.from_numpy(normalised_ct(phantom.image))[None, None], torch.from_numpy(phantom.labels), 0.25)
+
+
+def monai_arm(network: nn.Module, overlap: float, autocast: bool = False, crop: bool = False) -> Arm:
+    """MONAI's sliding window and the argmax of its output, as a careful user writes it."""
+    inferer = MonaiInferer(ROI, sw_batch_size=1, overlap=overlap, mode="gaussian")
+    foreground = CropForeground(margin=8, allow_smaller=True)
+
+    def run(image: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            if not crop:
+                return torch.as_tensor(inferer(image, network)).argmax(1)[0]
+            low, high = foreground.compute_bounding_box(image[0])
+            box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+            labels = torch.zeros(image.shape[2:], dtype=torch.int64)
+            labels[box] = torch.as_tensor(inferer(image[(slice(None), slice(None), *box)], network)).argmax(1)[0]
+            return labels
+
+    return run
+
+
+def our_arm(network: nn.Module, overlap: float, **settings: Any) -> tuple[Arm, SlidingWindowInferer]:
+    """Our sliding window with label output."""
+    inferer = SlidingWindowInferer(ROI, 1, overlap, mode="gaussian", output="labels", **settings)
+    return (lambda image: torch.as_tensor(inferer(image, network))[0, 0]), inferer
+
+
+def our_settings(work: str, options: argparse.Namespace) -> dict[str, Any]:
+    """MONAI's windows for a row of the same windows; for the others what ``medresnet3d infer`` chooses.
+
+    Where memory is what counts, the windows are streamed: larger tiles are faster and take what memory there is.
+    """
+    same_windows = work in ("mri-voxresnet", "mri-unet")
+    strategy = "windows" if same_windows or work == "ct-memory" else "auto"
+    settings = {"strategy": options.strategy or strategy, "skip_empty": not same_windows}
+    backend = {"backend": options.backend} if options.backend else {}
+    return {**settings, "crop_foreground": not same_windows, **backend}
+
+
+def agreement(labels: torch.Tensor, reference: torch.Tensor, where: torch.Tensor) -> float:
+    """Share of the voxels of a mask with the same label."""
+    return float((labels[where] == reference[where]).double().mean())
+
+
+def mean_dice(labels: torch.Tensor, truth: torch.Tensor) -> float:
+    """Mean Dice coefficient of the classes in ``truth``, background aside."""
+    scores = []
+    for label in [int(value) for value in truth.unique() if value > 0]:
+        a, b = labels == label, truth == label
+        scores.append(2 * float((a & b).sum()) / float(a.sum() + b.sum()))
+    return float(np.mean(scores))
+
+
+def compare(work: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Time every arm of one row, in turn, and compare their answers with MONAI's in fp32."""
+    case = (
+        ct_case(tuple(options.shape or CT_SHAPE))
+        if work == "ct"
+        else mri_case(options.data, tuple(options.shape or MRI_SHAPE))
+    )
+    nets = {"ct": "ct-unet", "mri-default": options.network}
+    network = load_network(options.nets, nets.get(work, work))
+    ours, inferer = our_arm(network, case.overlap, **our_settings(work, options))
+    arms: dict[str, Arm] = {"MONAI fp32": monai_arm(network, case.overlap)}
+    if work == "mri-default":
+        arms["MONAI CropForeground + autocast bf16"] = monai_arm(network, case.overlap, autocast=True, crop=True)
+    else:
+        arms["MONAI autocast bf16"] = monai_arm(network, case.overlap, autocast=True)
+    arms["medresnet3d"] = ours
+    seconds: dict[str, list[float]] = {name: [] for name in arms}
+    answers: dict[str, torch.Tensor] = {}
+    for arm in arms.values():
+        arm(case.image[..., :96, :96, :96].contiguous())
+    for _ in range(options.repeats):
+        for name, arm in arms.items():
+            begin = time.perf_counter()
+            answers[name] = arm(case.image)
+            seconds[name].append(time.perf_counter() - begin)
+            print(f"{work}: {name} {seconds[name][-1]:.2f} s", flush=True)
+    return _row(work, case, seconds, answers, inferer)
+
+
+def _row(
+    work: str,
+    case: Case,
+    seconds: dict[str, list[float]],
+    answers: dict[str, torch.Tensor],
+    inferer: SlidingWindowInferer,
+) -> dict[str, Any]:
+    reference, inside = answers["MONAI fp32"], case.truth > 0
+    best = {name: min(times) for name, times in seconds.items()}
+    return {
+        "work": work,
+        "shape": list(case.truth.shape),
+        "seconds": {name: [round(value, 3) for value in times] for name, times in seconds.items()},
+        "times_faster": {name: round(best[name] / best["medresnet3d"], 2) for name in best if name != "medresnet3d"},
+        "goals": GOALS[work],
+        "agreement_in_organs": {
+            name: round(agreement(answer, reference, inside), 6) for name, answer in answers.items()
+        },
+        "agreement": {
+            name: round(agreement(answer, reference, inside | ~inside), 6) for name, answer in answers.items()
+        },
+        "dice": {name: round(mean_dice(answer, case.truth), 5) for name, answer in answers.items()},
+        "report": str(inferer.report),
+    }
+
+
+def memory_child(options: argparse.Namespace) -> None:
+    """Print how much memory one run takes above the loaded volume and network, in MiB."""
+    torch.set_num_threads(options.threads)
+    case = ct_case((*(options.shape or CT_SHAPE)[:2], options.slices))
+    network = load_network(options.nets, "ct-unet")
+    arm = (
+        monai_arm(network, case.overlap)
+        if options.arm == "MONAI fp32"
+        else our_arm(network, case.overlap, **our_settings("ct-memory", options))[0]
+    )
+    Path("/proc/self/clear_refs").write_text("5")
+    before, begin = _status("VmRSS"), time.perf_counter()
+    labels = arm(case.image)
+    used = _status("VmHWM") - before
+    answer = labels.numel() * labels.element_size() / 2**20
+    print(
+        json.dumps({"mib": round(used), "answer_mib": round(answer), "seconds": round(time.perf_counter() - begin, 1)})
+    )
+
+
+def _status(field: str) -> float:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
+
+
+def memory_row(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure each arm and each number of slices in a process of its own."""
+    found: dict[str, dict[str, Any]] = {"MONAI fp32": {}, "medresnet3d": {}}
+    for slices in options.memory_slices:
+        for arm in found:
+            if arm == "medresnet3d" or slices <= MONAI_SLICES:
+                command = [sys.executable, __file__, *sys.argv[1:], "--arm", arm, "--slices", str(slices)]
+                output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+                found[arm][str(slices)] = json.loads(output.splitlines()[-1])
+                print(f"{arm}, {slices} slices: {found[arm][str(slices)]}", flush=True)
+    common = str(max(int(slices) for slices in found["MONAI fp32"]))
+    less = found["MONAI fp32"][common]["mib"] / found["medresnet3d"][common]["mib"]
+    return {"work": "ct-memory", "memory": found, "times_less": {common: round(less, 2)}, "goals": {common: 5.0}}
+
+
+def table(row: dict[str, Any]) -> str:
+    """The row as a Markdown table."""
+    if row["work"] == "ct-memory":
+        lines = ["| slices | MONAI fp32 | medresnet3d | of that the label map |", "|---|---|---|---|"]
+        for slices, ours in row["memory"]["medresnet3d"].items():
+            peer = row["memory"]["MONAI fp32"].get(slices)
+            lines.append(
+                f"| {slices} | {peer['mib'] if peer else '-'} MiB | {ours['mib']} MiB | {ours['answer_mib']} MiB |"
+            )
+        return "\n".join(lines)
+    lines = ["| arm | seconds | ours is faster | goal | same label in organs | Dice |", "|---|---|---|---|---|---|"]
+    for name, times in row["seconds"].items():
+        faster = row["times_faster"].get(name)
+        goal = row["goals"].get(name)
+        lines.append(
+            f"| {name} | {min(times):.2f} | {f'{faster:.2f}x' if faster else ''} | {f'>= {goal:g}x' if goal else ''} "
+            f"| {row['agreement_in_organs'][name]:.5f} | {row['dice'][name]:.4f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run one row and write it as JSON and Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", choices=[*GOALS, "ct-memory"], required=True)
+    parser.add_argument("--nets", type=Path, required=True, help="folder of sliding_window_nets.py")
+    parser.add_argument("--data", type=Path, help="manifest of skull-stripped T1 scans with tissue maps")
+    parser.add_argument("--out", type=Path, help="folder for the figures")
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--shape", type=int, nargs=3, help="another size of the volume")
+    parser.add_argument("--backend", choices=("torch", "openvino"), help="of our arm")
+    parser.add_argument(
+        "--network", choices=("mri-voxresnet", "mri-unet"), default="mri-voxresnet", help="of mri-default"
+    )
+    parser.add_argument("--strategy", choices=("auto", "windows", "halo", "whole"), help="of our arm")
+    parser.add_argument("--memory-slices", type=int, nargs="+", default=MEMORY_SLICES)
+    parser.add_argument("--arm", help=argparse.SUPPRESS)
+    parser.add_argument("--slices", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.arm:
+        memory_child(options)
+        return
+    torch.set_num_threads(options.threads)
+    row = memory_row(options) if options.work == "ct-memory" else compare(options.work, options)
+    row["machine"] = {"cpu": platform.processor() or platform.machine(), "threads": options.threads}
+    row["versions"] = {"torch": str(torch.__version__), "monai": monai.__version__}
+    print(json.dumps(row, indent=1), table(row), sep="\n\n")
+    if options.out:
+        name = options.work if options.work != "mri-default" else f"mri-default-{options.network}"
+        atomic_write_text(options.out / f"sliding_window_{name}.json", json.dumps(row, indent=1))
+        atomic_write_text(options.out / f"sliding_window_{name}.md", table(row) + "\n")
+
+
+if __name__ == "__main__":
+    main()

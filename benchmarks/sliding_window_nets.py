@@ -1,0 +1,183 @@
+"""Train the networks of ``sliding_window.py`` for a few CPU minutes each, so that agreement is that of real answers.
+
+An untrained network's logits are nearly equal everywhere, and the share of voxels that change their label in another
+number format says nothing then. The MRI networks learn three brain tissues from a manifest of skull-stripped T1 scans
+(or from phantoms, without one), the CT network thirteen organs from phantoms.
+
+    python benchmarks/sliding_window_nets.py --net ct-unet --out NETS
+    python benchmarks/sliding_window_nets.py --net mri-voxresnet --data MANIFEST --out NETS
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.losses import DiceCELoss
+from monai.networks.nets import UNet
+from torch import nn
+
+from medresnet3d.data.phantoms.brain import brain_phantom
+from medresnet3d.data.phantoms.organs import ORGANS, organ_phantom
+from medresnet3d.engines.precision import Precision
+from medresnet3d.io.atomic import atomic_path, atomic_write_text
+from medresnet3d.networks.voxresnet import VoxResNet
+
+CHANNELS = (32, 64, 128, 256)
+CT_SPACING = (0.8, 0.8, 1.5)
+MRI_SHAPE = (240, 240, 155)
+TEST_SCANS = 2  # the last ones of a manifest are kept out of the training
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+def make_network(name: str) -> nn.Module:
+    """The network called ``mri-voxresnet``, ``mri-unet`` or ``ct-unet``, with fixed starting weights."""
+    torch.manual_seed(0)
+    if name == "mri-voxresnet":
+        return VoxResNet(3, 1, 4, width=64)
+    classes = len(ORGANS) if name == "ct-unet" else 4
+    return UNet(3, 1, classes, CHANNELS, (2, 2, 2), num_res_units=2, norm="batch")
+
+
+NETWORKS = {"mri-voxresnet": 48, "mri-unet": 64, "ct-unet": 64}
+"""Size of the training patches of each network."""
+
+
+def load_network(folder: Path, name: str) -> nn.Module:
+    """The trained network in eval mode."""
+    network = make_network(name)
+    network.load_state_dict(torch.load(folder / f"{name}.pt", weights_only=True))
+    return network.eval()
+
+
+def normalised_mri(image: np.ndarray) -> np.ndarray:
+    """Zero mean and unit deviation inside the brain, zero outside."""
+    inside = image > 0
+    values = image[inside].astype(np.float32)
+    return np.where(inside, (image - values.mean()) / values.std(), 0).astype(np.float32)
+
+
+def normalised_ct(image: np.ndarray) -> np.ndarray:
+    """-175 to 250 HU to 0 to 1, clipped, as MONAI's abdominal tutorials do."""
+    return np.clip((image.astype(np.float32) + 175) / 425, 0, 1)
+
+
+def fit_shape(array: np.ndarray, shape: tuple[int, ...] = MRI_SHAPE) -> np.ndarray:
+    """Crop and pad with zeros around the middle."""
+    out = np.zeros(shape, array.dtype)
+    into, of = [], []
+    for have, want in zip(array.shape, shape, strict=True):
+        size = min(have, want)
+        into.append(slice((want - size) // 2, (want - size) // 2 + size))
+        of.append(slice((have - size) // 2, (have - size) // 2 + size))
+    out[tuple(into)] = array[tuple(of)]
+    return out
+
+
+def mri_scans(manifest: Path | None, test: bool = False) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Normalised images and tissue labels; the scans kept for testing, or the others."""
+    if manifest is None:
+        phantoms = [brain_phantom(seed, 176) for seed in ((90, 91) if test else range(3))]
+        return [(normalised_mri(phantom.image), phantom.labels) for phantom in phantoms]
+    entries = json.loads(manifest.read_text(encoding="utf-8"))["training"]
+    scans = []
+    for entry in entries[-TEST_SCANS:] if test else entries[:-TEST_SCANS]:
+        image, label = (_voxels(manifest.parent / entry[key]) for key in ("image", "mask"))
+        scans.append((normalised_mri(image), label.astype(np.uint8)))
+    return scans
+
+
+def _voxels(path: Path) -> np.ndarray:
+    volume: Any = nib.load(path)
+    return np.asarray(volume.dataobj)
+
+
+def mri_patches(manifest: Path | None, size: int) -> Iterator[Batch]:
+    """Endless patches around voxels of the brain, mirrored left to right at random, each (1, 1, n, n, n)."""
+    rng = np.random.default_rng(0)
+    scans = mri_scans(manifest)
+    while True:
+        image, label = scans[rng.integers(len(scans))]
+        corner = [
+            int(rng.integers(max(1, low), max(2, count - size - low)))
+            for count, low in zip(image.shape, np.array(image.shape) // 16, strict=True)
+        ]
+        cut = tuple(slice(begin, begin + size) for begin in corner)
+        turn = slice(None, None, -1) if rng.random() < 0.5 else slice(None)
+        yield _batch(image[cut][turn], label[cut][turn])
+
+
+def ct_patches(_manifest: Path | None, size: int) -> Iterator[Batch]:
+    """Endless patches of phantom patients, most of them near the organs."""
+    rng = np.random.default_rng(0)
+    while True:
+        spread = (110, 70, 90) if rng.random() < 0.85 else (200, 160, 250)
+        centre = rng.uniform(-1, 1, 3) * spread + (0, -5, 20)
+        phantom = organ_phantom(int(rng.integers(1000, 100000)), (size,) * 3, CT_SPACING, centre=centre.tolist())
+        yield _batch(normalised_ct(phantom.image), phantom.labels)
+
+
+def _batch(image: np.ndarray, label: np.ndarray) -> Batch:
+    tensors = (torch.from_numpy(np.ascontiguousarray(array))[None, None].float() for array in (image, label))
+    return next(tensors), next(tensors)
+
+
+def train(network: nn.Module, patches: Iterator[Batch], seconds: float, rate: float = 2e-3) -> int:
+    """AdamW with warm-up and cosine for ``seconds`` of CPU time in bf16 where the CPU has it; give the iterations."""
+    network.train().to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    # The smoothing keeps organs that a patch does not contain from outweighing those that it does.
+    loss_function = DiceCELoss(
+        softmax=True, to_onehot_y=True, include_background=False, batch=True, smooth_nr=50, smooth_dr=50
+    )
+    optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-2)
+    precision, device = Precision(), torch.device("cpu")
+    begin, iteration, recent = time.process_time(), 0, 0.0
+    for image, label in patches:
+        done = (time.process_time() - begin) / seconds
+        if done >= 1:
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = rate * min(1.0, (iteration + 1) / 30) * 0.5 * (1 + math.cos(math.pi * done))
+        with precision.active(device):
+            output = network(image.contiguous(memory_format=torch.channels_last_3d))
+        loss = loss_function((output[0] if isinstance(output, list) else output).float(), label)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+        optimizer.step()
+        iteration += 1
+        recent = float(loss.detach()) if iteration == 1 else 0.97 * recent + 0.03 * float(loss.detach())
+        if iteration % 50 == 0:
+            print(f"{done:.0%} of the time, {iteration} iterations, loss {recent:.3f}", flush=True)
+    return iteration
+
+
+def main() -> None:
+    """Train one network and keep its weights."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--net", choices=NETWORKS, required=True)
+    parser.add_argument("--data", type=Path, help="manifest of skull-stripped T1 scans; without it, phantoms")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the weights")
+    parser.add_argument("--cpu-seconds", type=float, default=300.0)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    network = make_network(options.net)
+    source: Callable[[Path | None, int], Iterator[Batch]] = ct_patches if options.net == "ct-unet" else mri_patches
+    iterations = train(network, source(options.data, NETWORKS[options.net]), options.cpu_seconds)
+    with atomic_path(options.out / f"{options.net}.pt") as path:
+        torch.save({key: value.contiguous() for key, value in network.state_dict().items()}, path)
+    note = {"net": options.net, "cpu_seconds": options.cpu_seconds, "iterations": iterations, "data": str(options.data)}
+    atomic_write_text(options.out / f"{options.net}.json", json.dumps(note, indent=1))
+
+
+if __name__ == "__main__":
+    main()
