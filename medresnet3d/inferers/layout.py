@@ -13,7 +13,7 @@ from torch import nn
 
 from medresnet3d.errors import ConfigError
 from medresnet3d.inferers.foreground import Foreground, widen_for_free
-from medresnet3d.inferers.memory import DEFAULT_LIMIT, available_bytes, values_per_voxel
+from medresnet3d.inferers.memory import tile_limit, values_per_voxel
 from medresnet3d.inferers.receptive_field import Halo
 from medresnet3d.inferers.receptive_field import halo as network_halo
 from medresnet3d.inferers.runner import Runner
@@ -144,7 +144,9 @@ def _cheaper(tiles: Layout, windows: Layout) -> Layout:
     if share > 1:
         return replace(windows, reason=f"tiles with a halo would be {share:.1f} times the work")
     strategy = "whole" if tiles.total == 1 else "halo"
-    return replace(tiles, strategy=strategy, reason=f"{share:.2f} of the work of windows, and it fits into memory")
+    times = tiles.plan.work / prod(tiles.plan.image_size)
+    reason = f"{share:.2f} of the work of windows ({times:.2f} times the voxels, with halos), and it fits into memory"
+    return replace(tiles, strategy=strategy, reason=reason)
 
 
 def _traced(network: nn.Module, channels: int, dims: int) -> tuple[Halo, float]:
@@ -216,7 +218,7 @@ def _tiles(
         )
     reach, voxel_bytes = _traced(network, channels, len(image_size))
     box = _to_lattice(box, image_size, reach.stride)
-    limit = options.memory or min(available_bytes(runner.device) // 2, DEFAULT_LIMIT)
+    limit = options.memory or tile_limit(image_size, runner.device, asked_for=options.strategy == "halo")
     voxels = limit / (voxel_bytes * _BYTES[runner.precision])
     plan = plan_tiles(_size(box), reach.margin, reach.stride, voxels)
     if plan.largest > voxels:

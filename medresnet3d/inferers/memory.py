@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 
 import torch
@@ -14,6 +16,10 @@ from medresnet3d.inferers.tracing import trace
 SAFETY = 1.5
 #: without a limit set by the caller, no more than this and half of what is free
 DEFAULT_LIMIT = 3 << 29
+#: an image of more voxels than this (256 cubed) is large: what it takes in main memory must not grow with it
+LARGE_VOXELS = 1 << 24
+#: most bytes that a tile of a large image may take, where nobody asked for tiles
+LARGE_LIMIT = 3 << 27
 _EXAMPLE = 64
 
 
@@ -42,6 +48,18 @@ def values_per_voxel(network: nn.Module, in_channels: int, spatial_dims: int) ->
         peak = max(peak, sum(alive.values()))
         alive = {name: size for name, size in alive.items() if last_use[name] > number}
     return SAFETY * peak / _EXAMPLE**spatial_dims
+
+
+def tile_limit(image_size: Sequence[int], device: torch.device, asked_for: bool) -> int:
+    """Return how many bytes one pass over a tile may take where the caller sets no limit.
+
+    Args:
+        image_size: voxels along each spatial axis.
+        device: where the network computes.
+        asked_for: whether the caller wants tiles, rather than whatever suits the image.
+    """
+    large = device.type == "cpu" and not asked_for and prod(image_size) > LARGE_VOXELS
+    return min(available_bytes(device) // 2, LARGE_LIMIT if large else DEFAULT_LIMIT)
 
 
 def available_bytes(device: torch.device) -> int:

@@ -74,7 +74,8 @@ class SlidingWindowInferer(Inferer):
         fold: fold batch normalisation into the convolutions.
         backend: ``torch`` or ``openvino``.
         memory: bytes that one pass over a tile may take under ``auto`` and ``halo``; ``None``: half of what is free, at
-            most 1.5 GiB.
+            most 1.5 GiB, and 384 MiB where ``auto`` meets an image of more than 256 cubed voxels in main memory, which
+            is then mostly streamed in windows.
         stream_axis: the spatial axis whose length must not matter for the memory; ``None``: that which needs least.
         cancel: asked after every step; if it says yes, the call ends with a ``CancelledError``.
 

@@ -82,10 +82,10 @@ class OutputStream:
         self.weights = None if weights is None else weights.to(example.device)
         kind = torch.float64 if example.dtype == torch.float64 else torch.float32
         self._buffer = torch.empty_like(example[:1], dtype=kind)
-        self._sums = StreamingAccumulator(starts, shape, plan.order, self._emit)
+        self._sums = StreamingAccumulator(starts, shape, plan.order, self._emit, plan.paired)
         self._total: StreamingAccumulator | None = None
         if target.kind != "labels" or (target.partial and target.answer != 0):
-            self._total = StreamingAccumulator(starts, shape, plan.order, self._keep)
+            self._total = StreamingAccumulator(starts, shape, plan.order, self._keep, plan.paired)
             self._total_buffer = torch.empty((1, 1, *shape), dtype=kind, device=example.device)
         self._total_block: torch.Tensor | None = None
 

@@ -27,6 +27,8 @@ class WindowPlan:
         starts: first voxel of the windows along each axis, in the padded image, ascending.
         order: the spatial axes from the outermost loop to the innermost. What is kept in memory does not depend on the
             length of the first one.
+        paired: whether the last two windows along the outermost axis take turns, as they may overlap by nearly all of
+            their size (the last one ends with the image), and a whole layer of that thickness would have to be kept.
     """
 
     image_size: Index
@@ -34,6 +36,7 @@ class WindowPlan:
     pad_before: Index
     starts: tuple[Index, ...]
     order: Index
+    paired: bool = False
 
     @property
     def padded_size(self) -> Index:
@@ -53,8 +56,15 @@ class WindowPlan:
 
     def indices(self) -> Iterator[Index]:
         """Yield the grid index of each window, in the order in which they are computed."""
-        for index in itertools.product(*(range(len(self.starts[axis])) for axis in self.order)):
-            yield tuple(index[self.order.index(axis)] for axis in range(len(self.order)))
+        outer, *inner = (range(len(self.starts[axis])) for axis in self.order)
+        layers = [(number,) for number in outer]
+        if self.paired:
+            layers = [*layers[:-2], (*outer[-2:],)]
+        for layer in layers:
+            for rest in itertools.product(*inner):
+                for number in layer:
+                    index = (number, *rest)
+                    yield tuple(index[self.order.index(axis)] for axis in range(len(self.order)))
 
     def corner(self, index: Index) -> Index:
         """Return the first voxel, in the padded image, of the window with that grid index."""
@@ -125,34 +135,67 @@ def plan_windows(
     padded = [max(pair) for pair in zip(image_size, roi, strict=True)]
     starts = tuple(axis_starts(*axis) for axis in zip(padded, roi, overlaps, strict=True))
     before = tuple((size - image) // 2 for size, image in zip(padded, image_size, strict=True))
-    order = streaming_order(image_size, starts, roi, first_axis)
-    return WindowPlan(tuple(image_size), roi, before, starts, order)
+    order, paired = streaming_order(padded, starts, roi, first_axis)
+    return WindowPlan(tuple(image_size), roi, before, starts, order, paired)
 
 
 def streaming_order(
-    image_size: Sequence[int], starts: Sequence[Index], roi: Index, first_axis: int | None = None
-) -> Index:
-    """Order the axes from the outermost loop to the innermost.
-
-    The outermost is the one across which the least has to be kept, a layer of the thickest overlap along it (the last
-    window, which ends with the image, may overlap more than the others); its length does not matter for that. The
-    others follow from the longest to the shortest.
+    size: Sequence[int], starts: Sequence[Index], roi: Index, first_axis: int | None = None
+) -> tuple[Index, bool]:
+    """Order the axes from the outermost loop to the innermost, so that the least has to be kept.
 
     Args:
-        image_size: voxels along each spatial axis.
+        size: voxels of the padded image along each spatial axis.
         starts: first voxels of the windows along each axis.
         roi: voxels of a window along each axis.
         first_axis: the outermost axis, if it is given.
+
+    Returns:
+        the order, and whether the last two windows along the first axis take turns.
     """
-    axes = sorted(range(len(image_size)), key=lambda axis: (-image_size[axis], -axis))
+    axes = sorted(range(len(size)), key=lambda axis: (-size[axis], -axis))
+    choices = [
+        (order, paired)
+        for order in itertools.permutations(axes)
+        if first_axis in (None, order[0])
+        for paired in ((False, True) if len(starts[order[0]]) > 1 else (False,))
+    ]
+    return min(choices, key=lambda choice: kept_voxels(size, starts, roi, *choice))
 
-    def layer(axis: int) -> float:
-        steps = [after - before for before, after in itertools.pairwise(starts[axis])]
-        thickest = roi[axis] - min(steps, default=roi[axis])
-        return thickest * prod(image_size) / image_size[axis]
 
-    first = min(axes, key=layer) if first_axis is None else first_axis
-    return (first, *(axis for axis in axes if axis != first))
+def kept_voxels(size: Sequence[int], starts: Sequence[Index], roi: Index, order: Index, paired: bool) -> float:
+    """Reckon the most voxels whose sums are kept at a time: a layer of the overlap's thickness along each axis.
+
+    Args:
+        size: voxels of the padded image along each spatial axis.
+        starts: first voxels of the windows along each axis.
+        roi: voxels of a window along each axis.
+        order: the axes from the outermost loop to the innermost.
+        paired: whether the last two windows along the first axis take turns.
+    """
+    first, *inner = order
+    along = starts[first][:-1] if paired else starts[first]
+    layer = _thickest(along, roi[first]) * prod(size[axis] for axis in inner)
+
+    def beside(length: int) -> float:
+        """What is kept along the inner axes where the blocks have that length along the first."""
+        kept, done = 0, length
+        for depth, axis in enumerate(inner, 1):
+            kept += done * _thickest(starts[axis], roi[axis]) * prod(size[other] for other in inner[depth:])
+            done *= roi[axis]
+        return kept
+
+    kept = layer + beside(roi[first])
+    if not paired:
+        return kept
+    # The layer is used up while the pairs go on; a pair's block is kept until its second window arrives.
+    length = roi[first] + starts[first][-1] - starts[first][-2]
+    rows = len(starts[inner[0]]) if inner else 1
+    return max(kept, layer * (1 - 1 / rows) + beside(length) + length * prod(roi[axis] for axis in inner))
+
+
+def _thickest(starts: Index, roi: int) -> int:
+    return max((before + roi - after for before, after in itertools.pairwise(starts)), default=0)
 
 
 def importance(

@@ -9,6 +9,7 @@ from torch import nn
 
 from medresnet3d.inferers.fast_layers import (
     ChannelsLastInstanceNorm,
+    InPlaceResidual,
     NarrowConvolution,
     SubpixelDeconvolution,
     use_fast_layers,
@@ -74,8 +75,10 @@ def test_a_network_with_fast_layers_answers_the_same() -> None:
         expected = network(x)
         use_fast_layers(network)
         kinds = {type(module) for module in network.modules()}
-        assert {ChannelsLastInstanceNorm, SubpixelDeconvolution} <= kinds
+        assert {ChannelsLastInstanceNorm, InPlaceResidual, SubpixelDeconvolution} <= kinds
+        before = x.clone()
         torch.testing.assert_close(network(x), expected, rtol=1e-3, atol=1e-4)
+    assert torch.equal(x, before)
 
 
 @pytest.mark.parametrize("bias", [True, False])

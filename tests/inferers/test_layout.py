@@ -38,7 +38,7 @@ def in_the_middle(size: tuple[int, int]) -> Foreground:
 def test_auto_takes_one_pass_where_it_is_less_work() -> None:
     chosen = layout()
     assert (chosen.strategy, chosen.total, chosen.cropped) == ("whole", 1, False)
-    assert "of the work of windows" in chosen.reason
+    assert "of the work of windows (1.00 times the voxels" in chosen.reason
 
 
 def test_auto_takes_tiles_where_one_pass_does_not_fit_and_windows_where_tiles_are_more_work() -> None:

@@ -1,9 +1,17 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
-from medresnet3d.inferers.memory import SAFETY, available_bytes, values_per_voxel
+from medresnet3d.inferers.memory import (
+    DEFAULT_LIMIT,
+    LARGE_LIMIT,
+    SAFETY,
+    available_bytes,
+    tile_limit,
+    values_per_voxel,
+)
 
 
 def test_a_chain_keeps_the_input_and_output_of_its_widest_layer() -> None:
@@ -30,3 +38,14 @@ def test_what_a_skip_connection_keeps_counts() -> None:
 
 def test_some_memory_is_free() -> None:
     assert available_bytes(torch.device("cpu")) > 1 << 20
+
+
+def test_tiles_of_large_images_are_small_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medresnet3d.inferers.memory.available_bytes", lambda device: 1 << 40)
+    cpu, scan = torch.device("cpu"), (512, 512, 128)
+    assert tile_limit((240, 240, 155), cpu, asked_for=False) == DEFAULT_LIMIT
+    assert tile_limit(scan, cpu, asked_for=False) == tile_limit((*scan[:2], 1024), cpu, asked_for=False) == LARGE_LIMIT
+    assert tile_limit(scan, cpu, asked_for=True) == DEFAULT_LIMIT
+    assert tile_limit(scan, torch.device("cuda"), asked_for=False) == DEFAULT_LIMIT
+    monkeypatch.setattr("medresnet3d.inferers.memory.available_bytes", lambda device: 1 << 20)
+    assert tile_limit(scan, cpu, asked_for=False) == 1 << 19

@@ -15,6 +15,7 @@ from medresnet3d.inferers.windows import (
     covered_voxels,
     full_roi,
     importance,
+    kept_voxels,
     per_axis,
     plan_windows,
 )
@@ -44,10 +45,22 @@ def test_windows_cover_every_voxel_and_stay_inside() -> None:
     assert seen.min() == 1
 
 
-def test_axis_with_the_thickest_overlap_is_not_the_outermost_loop() -> None:
+def test_windows_at_the_end_take_turns_where_they_overlap_by_more_than_the_others() -> None:
     # Along the longer axis the last window starts one voxel after the one before it.
-    assert plan_windows((41, 40), 16, 0.5).order == (1, 0)
-    assert plan_windows((40, 41), 16, 0.5).order == (0, 1)
+    plan = plan_windows((97, 40), 16, 0.5, first_axis=0)
+    assert plan.paired
+    along = [plan.corner(index)[0] for index in plan.indices()]
+    assert along[-8:] == [80, 81] * 4
+    assert sorted(along[:-8]) == along[:-8]
+    assert not plan_windows((96, 40), 16, 0.5, first_axis=0).paired
+
+
+def test_order_is_that_which_keeps_least() -> None:
+    for size in (95, 96, 97, 103):
+        plan = plan_windows((size, 40, 44), 16, 0.25)
+        all_axes = (plan.padded_size, plan.starts, plan.roi_size)
+        least = min(kept_voxels(*all_axes, order, False) for order in itertools.permutations(range(3)))
+        assert kept_voxels(*all_axes, plan.order, plan.paired) <= least
 
 
 def test_longest_axis_is_the_outermost_loop() -> None:
