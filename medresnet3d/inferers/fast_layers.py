@@ -8,6 +8,7 @@ from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
+from monai.networks.blocks.convolutions import ResidualUnit
 from torch import nn
 
 from medresnet3d.inferers.folding import NARROW, WideOutput, replace_module
@@ -17,7 +18,7 @@ WIDE = 16
 
 
 def use_fast_layers(network: nn.Module) -> None:
-    """Replace, in ``network`` itself, instance normalisations, narrow transposed and narrow final convolutions."""
+    """Replace, in ``network`` itself, instance normalisations, narrow convolutions and MONAI's residual units."""
     for name, module in list(network.named_modules()):
         if not name or module._forward_hooks or module._forward_pre_hooks:
             continue
@@ -27,6 +28,27 @@ def use_fast_layers(network: nn.Module) -> None:
             replace_module(network, name, SubpixelDeconvolution(module))
         elif isinstance(module, WideOutput) and NarrowConvolution.fits(module.layer):
             replace_module(network, name, NarrowConvolution(module.layer))
+        elif type(module) is ResidualUnit and any(isinstance(layer, nn.Conv3d) for layer in module.conv.modules()):
+            replace_module(network, name, InPlaceResidual(module))
+
+
+class InPlaceResidual(nn.Module):
+    """MONAI's residual unit with the sum in the memory of one summand, which its convolutions have just made.
+
+    Args:
+        unit: the unit that it computes the same as.
+    """
+
+    def __init__(self, unit: ResidualUnit) -> None:
+        super().__init__()
+        self.conv, self.residual = unit.conv, unit.residual
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (B, C, i, j, k) to (B, C', i', j', k')."""
+        skipped, main = self.residual(x), self.conv(x)
+        if torch.promote_types(main.dtype, skipped.dtype) != main.dtype:
+            return main + skipped
+        return main.add_(skipped)
 
 
 class ChannelsLastInstanceNorm(nn.Module):
@@ -133,8 +155,8 @@ class NarrowConvolution(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, C_in, i, j, k) to (B, C_out, i, j, k), fp32."""
-        left, middle, right = F.conv3d(x, self.weight, padding=(1, 1, 0)).split(self.channels, dim=1)
-        total = middle.float()
+        left, middle, right = F.conv3d(x, self.weight, padding=(1, 1, 0)).float().split(self.channels, dim=1)
+        total = middle.clone() if self.bias is None else middle + self.bias.view(-1, 1, 1, 1)
         total[..., 1:] += left[..., :-1]
         total[..., :-1] += right[..., 1:]
-        return total if self.bias is None else total.add_(self.bias.view(-1, 1, 1, 1))
+        return total
