@@ -17,6 +17,7 @@ from medresnet3d.errors import DataError
 
 MAX_BRAIN_LITRES = 2.4
 MIN_RIM_RATIO = 0.6
+COARSE_VOXELS = 5e5  # a brain at 2 mm: enough to tell scalp, skull and brain apart
 BINS = 24  # of the way from the surface inwards, each 1/60 of the body's equivalent radius
 
 
@@ -70,10 +71,16 @@ def brain_mask(volume: np.ndarray) -> np.ndarray:
         parts, count = ndimage.label(mask)
         if count > 1:
             mask = parts == 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
-    mask = ndimage.binary_fill_holes(mask)
+    mask = _filled(mask)
     if mask.sum() < 64:
         raise DataError("no brain was found above the background; give a skull-stripped T1 scan of the whole brain.")
     return np.asarray(mask)
+
+
+def _filled(mask: np.ndarray) -> np.ndarray:
+    """The mask (i, j, k) with its enclosed holes, as ``scipy.ndimage.binary_fill_holes`` gives it, in half the time."""
+    parts, _ = ndimage.label(np.pad(~mask, 1, constant_values=True))
+    return np.asarray(parts[1:-1, 1:-1, 1:-1] != parts[0, 0, 0])
 
 
 @dataclass(frozen=True)
@@ -105,14 +112,14 @@ def head_signs(volume: np.ndarray, spacing: tuple[float, ...]) -> HeadSigns:
     Raises:
         DataError: if there is no body in the image.
     """
-    body_voxels = brain_mask(volume)  # refuses empty and constant images
-    step = max(1, round(float(np.cbrt(volume.size / 2e6))))  # a coarser grid is enough for large scans
-    coarse = np.asarray(volume, dtype=np.float32)[::step, ::step, ::step]
+    steps = _coarse_steps(volume.shape, spacing)
+    coarse = np.ascontiguousarray(volume[tuple(slice(None, None, step) for step in steps)], dtype=np.float32)
+    brain = brain_mask(coarse)  # refuses empty and constant images
     level, noise = background_level(volume)
     body = _solid(_parts(coarse, level, noise))
-    dark = min(level, float(np.percentile(volume[body_voxels], 1)))
+    dark = min(level, float(np.percentile(coarse[brain], 1)))
     bright = coarse - dark
-    voxel = np.asarray(spacing, dtype=float) * step
+    voxel = np.asarray(spacing, dtype=float) * steps
     volume_mm3 = float(body.sum() * np.prod(voxel))
     radius = np.cbrt(3 * volume_mm3 / (4 * np.pi))
     depth = ndimage.distance_transform_edt(np.pad(body, 1), sampling=voxel)[1:-1, 1:-1, 1:-1]
@@ -122,6 +129,13 @@ def head_signs(volume: np.ndarray, spacing: tuple[float, ...]) -> HeadSigns:
     total = np.bincount(bins[inside], weights=bright[body][inside], minlength=BINS)
     profile = np.maximum((total / np.maximum(count, 1))[count > 0], 1e-6)
     return HeadSigns(litres=volume_mm3 / 1e6, rim_ratio=float((profile / np.maximum.accumulate(profile)).min()))
+
+
+def _coarse_steps(shape: tuple[int, ...], spacing: tuple[float, ...]) -> tuple[int, ...]:
+    """Every how many voxels along each axis to look, so that about ``COARSE_VOXELS`` nearly cubic ones are left."""
+    sides = np.asarray(shape) * np.asarray(spacing, dtype=float)
+    wanted = np.cbrt(np.prod(sides) / COARSE_VOXELS)
+    return tuple(max(1, round(float(wanted / side))) for side in spacing)
 
 
 def _parts(volume: np.ndarray, level: float, noise: float) -> np.ndarray:

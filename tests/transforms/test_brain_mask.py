@@ -63,6 +63,17 @@ def test_a_body_larger_than_any_brain_is_a_head_whatever_its_profile() -> None:
     assert head_signs(BRAIN, (5, 5, 5)).whole_head
 
 
+@pytest.mark.parametrize("head", [False, True])
+def test_a_large_scan_is_looked_at_on_a_coarser_grid_and_judged_alike(head: bool) -> None:
+    image = brain_phantom(0, 64, head=head).image.astype(np.float32)
+    fine = head_signs(image, (2.5, 2.5, 2.5))
+    large = image.repeat(2, axis=0).repeat(2, axis=1).repeat(2, axis=2)
+    coarse = head_signs(large, (1.25, 1.25, 1.25))
+    assert coarse.whole_head == fine.whole_head == head
+    assert coarse.litres == pytest.approx(fine.litres, rel=0.02)
+    assert coarse.rim_ratio == pytest.approx(fine.rim_ratio, abs=0.05)
+
+
 @pytest.mark.parametrize("name", ["as it is", "from 0 to 1", "z-score, air negative"])
 def test_mask_is_exact_where_the_air_is_constant(name: str) -> None:
     assert np.array_equal(brain_mask(STRIPPED[name]), ndimage.binary_fill_holes(BODY))
