@@ -47,12 +47,10 @@ def convert(
     if not show and output is None:
         raise ConfigError("where to? Give -o FILE or -o FOLDER, or --list to see what is there.")
     from medresnet3d.workflows.convert import convert as run
-    from medresnet3d.workflows.convert import list_scans
 
     try:
         if output is None:
-            _show_list(list_scans(inputs))
-            return ExitCode.OK
+            return _list(inputs)
         done = run(inputs, output, series=series, strict=strict, phi=phi)
     except AmbiguousInputError:
         raise
@@ -61,6 +59,16 @@ def convert(
         return ExitCode.NOTHING_DONE
     _show(done)
     return done.exit_code
+
+
+def _list(inputs: list[Path]) -> int:
+    from medresnet3d.workflows.convert import list_scans
+
+    try:
+        _show_list(list_scans(inputs))
+    except AmbiguousInputError as several:
+        print(several)
+    return ExitCode.OK
 
 
 def _show(done: Conversion) -> None:
@@ -98,7 +106,8 @@ def _show_list(found: list[SeriesInfo] | Volume) -> None:
     for row in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     volumes = sum(info.volumetric for info in found)
-    print(f"{volumes} of {len(found)} {'is a volume' if volumes == 1 else 'are volumes'}; choose one with --series ID.")
+    choice = "; choose one with --series ID" if any(info.readable for info in found) else ""
+    print(f"{volumes} of {len(found)} {'is a volume' if volumes == 1 else 'are volumes'}{choice}.")
 
 
 def _row(info: SeriesInfo) -> tuple[str, ...]:

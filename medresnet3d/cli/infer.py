@@ -123,4 +123,8 @@ def _answer(row: dict[str, object]) -> str:
         return ", ".join([f"{row['label']}", *(f"{name} {value:.3f}" for name, value in probabilities.items())])
     if isinstance(volumes, dict) and volumes:
         return ", ".join(f"{name} {value:.1f} ml" for name, value in volumes.items())
-    return f"{row['value']:.3f}" if isinstance(row["value"], float) else "no structure found"
+    if isinstance(row["value"], float):
+        return f"{row['value']:.3f}"
+    details = row.get("details")
+    said = [str(name) for name in details if name != "inference"] if isinstance(details, dict) else []
+    return f"{', '.join(said)} (see predictions.jsonl)" if said else "no structure found"

@@ -90,13 +90,14 @@ def choose_volume(
     return (i, j, k), int(wanted)
 
 
-def check_voxels(array: NDArray[Any], name: str, *, constant_ok: bool = False) -> None:
+def check_voxels(array: NDArray[Any], name: str, *, constant_ok: bool = False, nan_ok: bool = False) -> None:
     """Refuse voxels from which nothing can be computed.
 
     Args:
         array: voxels of shape (i, j, k).
         name: the file, for the message.
         constant_ok: accept an image that has one value everywhere, as label maps may.
+        nan_ok: accept voxels that are NaN or infinite, as maps derived from scans have; some must be finite.
 
     Raises:
         DataError: if the array is empty, is not of plain numbers, has values that are not finite, or is constant.
@@ -108,19 +109,21 @@ def check_voxels(array: NDArray[Any], name: str, *, constant_ok: bool = False) -
             f"{name}: voxels of type {array.dtype} (colour or complex) are not supported; give a grey-scale image."
         )
     if array.dtype.kind == "f":
-        _check_finite(array, name)
+        _check_finite(array, name, nan_ok)
     if not constant_ok and _is_constant(array):
         raise DataError(
             f"{name}: every voxel has the value {array.flat[0]:g}; the image is empty, so check how it was made."
         )
 
 
-def _check_finite(array: NDArray[Any], name: str) -> None:
+def _check_finite(array: NDArray[Any], name: str, nan_ok: bool) -> None:
     if np.isfinite(array.min()) and np.isfinite(array.max()):  # both carry a NaN on; no temporary mask is needed
         return
     bad = int(array.size - np.count_nonzero(np.isfinite(array)))
     if bad == array.size:
         raise DataError(f"{name}: no voxel has a finite value (all are NaN or infinite); check how the image was made.")
+    if nan_ok:
+        return
     raise DataError(
         f"{name}: {bad} of {array.size} voxels are NaN or infinite; replace them (by the background value) first."
     )

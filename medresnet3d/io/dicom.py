@@ -37,7 +37,7 @@ def list_series(path: PathLike | Sequence[PathLike]) -> list[SeriesInfo]:
 
 
 def load_all(
-    path: PathLike | Sequence[PathLike], *, strict: bool = False, constant_ok: bool = False
+    path: PathLike | Sequence[PathLike], *, strict: bool = False, constant_ok: bool = False, nan_ok: bool = False
 ) -> Iterator[tuple[SeriesInfo, Volume | DataError | None]]:
     """Read every volume among DICOM files, one after the other; the headers are parsed once.
 
@@ -45,6 +45,7 @@ def load_all(
         path: as for :func:`list_series`.
         strict: refuse what would be repaired with a warning, as for :func:`medresnet3d.io.load`.
         constant_ok: accept images that have one value everywhere.
+        nan_ok: accept voxels that are NaN or infinite.
 
     Yields:
         For each entry of :func:`list_series`, in its order, the entry and its volume; or the error that says why it
@@ -63,7 +64,7 @@ def load_all(
             try:
                 volume = _read(info, source, f"{name} (series {info.id})", strict)
                 check_affine(volume.affine, volume.source.name)
-                check_voxels(volume.array, volume.source.name, constant_ok=constant_ok)
+                check_voxels(volume.array, volume.source.name, constant_ok=constant_ok, nan_ok=nan_ok)
             except DataError as error:
                 yield info, error
             else:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import math
 import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,15 +52,60 @@ def read_nifti(path: Path, volume: str | None = None) -> Volume:
         GeometryError: if a voxel size is zero.
     """
     warnings: list[str] = []
-    try:
-        with _opened(path) as handle:
+    with _damage_in_words(path), _opened(path) as handle:
+        start, header = _header(handle)
+        shape, index = choose_volume(header.get_data_shape(), volume, str(path), warnings)
+        _check_size(path, header, shape)
+        _skip(handle, index * math.prod(shape) * header.get_data_dtype().itemsize)
+        stored = _voxels(handle, header, shape)
+        _finish(handle)
+    return _volume(path, start, header, stored, warnings)
+
+
+def read_nifti_volumes(path: Path) -> Iterator[Volume]:
+    """Read every volume of a NIfTI file, in one pass.
+
+    Args:
+        path: a ``.nii`` or ``.nii.gz`` file.
+
+    Yields:
+        The volumes in their order, as :func:`read_nifti` gives them.
+
+    Raises:
+        DataError: if the file is damaged, or has more than four dimensions.
+        GeometryError: if a voxel size is zero.
+    """
+    with ExitStack() as opened:
+        with _damage_in_words(path):
+            handle = opened.enter_context(_opened(path))
             start, header = _header(handle)
-            shape, index = choose_volume(header.get_data_shape(), volume, str(path), warnings)
-            stored = _voxels(handle, path, header, shape, index)
-        slope, intercept = header.get_slope_inter()
+            stored_shape = header.get_data_shape()
+        count = stored_shape[3] if len(stored_shape) > 3 else 1
+        for index in range(count):
+            warnings: list[str] = []
+            with _damage_in_words(path):
+                shape, _ = choose_volume(stored_shape, str(index), str(path), warnings)
+                _check_size(path, header, shape)
+                stored = _voxels(handle, header, shape)
+                if index == count - 1:
+                    _finish(handle)
+            yield _volume(path, start, header, stored, warnings)
+
+
+@contextmanager
+def _damage_in_words(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except DataError:
+        raise
     except _DAMAGE as error:
         reason = _reason(error)
         raise DataError(f"{path}: the NIfTI file is damaged or cut short ({reason}); copy it again.") from error
+
+
+def _volume(path: Path, start: bytes, header: Any, stored: NDArray[Any], warnings: list[str]) -> Volume:
+    with _damage_in_words(path):
+        slope, intercept = header.get_slope_inter()
     affine = _affine(start, header, path, warnings)
     array = rescale(stored, 1.0 if slope is None else slope, intercept or 0.0, reuse=True)
     result = Volume(array, affine, None, tuple(warnings), Source(path, (path,), "nifti", header))
@@ -100,14 +147,15 @@ def _skip(handle: Any, count: int) -> None:
         count -= skipped
 
 
-def _voxels(handle: Any, path: Path, header: Any, shape: tuple[int, ...], index: int) -> NDArray[Any]:
-    """Read one volume in the file's own order, and the rest of a compressed file, so that its checksum is verified."""
-    dtype = header.get_data_dtype()
-    size = math.prod(shape) * dtype.itemsize
-    if size > path.stat().st_size * BEST_COMPRESSION:
+def _check_size(path: Path, header: Any, shape: tuple[int, ...]) -> None:
+    if math.prod(shape) * header.get_data_dtype().itemsize > path.stat().st_size * BEST_COMPRESSION:
         raise EOFError(f"voxels of shape {shape} do not fit into it")
-    array = np.empty(shape, dtype, order="F")
-    _skip(handle, index * size)
+
+
+def _voxels(handle: Any, header: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Read the next volume, in the file's own order."""
+    array = np.empty(shape, header.get_data_dtype(), order="F")
+    size = array.nbytes
     target = array.T.reshape(-1).view(np.uint8).data
     done = 0
     while done < size:
@@ -115,9 +163,13 @@ def _voxels(handle: Any, path: Path, header: Any, shape: tuple[int, ...], index:
         if not count:
             raise EOFError(f"{done} of {size} bytes of voxels")
         done += count
+    return array
+
+
+def _finish(handle: Any) -> None:
+    """Read the rest of a compressed file, so that its checksum is verified."""
     while not handle.seekable() and handle.read(CHUNK):
         continue
-    return array
 
 
 def _reason(error: BaseException) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from medresnet3d.errors import DataError
+from medresnet3d.errors import AmbiguousInputError, DataError
 from medresnet3d.io.checks import check_affine, check_voxels
 from medresnet3d.io.volume import Volume
 
@@ -27,7 +27,12 @@ def known_suffix(path: PathLike) -> str | None:
 
 
 def load(
-    path: PathLike | Sequence[PathLike], series: str | None = None, *, strict: bool = False, constant_ok: bool = False
+    path: PathLike | Sequence[PathLike],
+    series: str | None = None,
+    *,
+    strict: bool = False,
+    constant_ok: bool = False,
+    nan_ok: bool = False,
 ) -> Volume:
     """Read a scan.
 
@@ -44,6 +49,7 @@ def load(
         strict: refuse a DICOM series with gantry tilt, missing or doubled slices, varying gaps or incomplete time
             points instead of repairing it with a warning.
         constant_ok: accept an image that has one value everywhere, as label maps may.
+        nan_ok: accept voxels that are NaN or infinite.
 
     Returns:
         The volume: voxels (i, j, k) in the file's own order and type, affine to RAS+ millimetres, warnings, source.
@@ -60,8 +66,51 @@ def load(
     """
     volume = _read(path, series, strict)
     check_affine(volume.affine, volume.source.name)
-    check_voxels(volume.array, volume.source.name, constant_ok=constant_ok)
+    check_voxels(volume.array, volume.source.name, constant_ok=constant_ok, nan_ok=nan_ok)
     return volume
+
+
+def load_each(path: PathLike, *, constant_ok: bool = False, nan_ok: bool = False) -> Iterator[Volume]:
+    """Read every volume of an image of four dimensions, every page of a TIFF file, or the one image that there is.
+
+    Args:
+        path: a file that is not DICOM.
+        constant_ok: as for :func:`load`.
+        nan_ok: as for :func:`load`.
+
+    Yields:
+        The volumes in their order, one in memory at a time.
+
+    Raises:
+        DataError: as for :func:`load`.
+    """
+    source = existing(path)
+    if known_suffix(source) in NIFTI_SUFFIXES and source.stat().st_size:
+        from medresnet3d.io.nifti import read_nifti_volumes
+
+        volumes = read_nifti_volumes(source)
+    else:
+        volumes = _numbered(source)
+    for volume in volumes:
+        check_affine(volume.affine, volume.source.name)
+        check_voxels(volume.array, volume.source.name, constant_ok=constant_ok, nan_ok=nan_ok)
+        yield volume
+
+
+def _numbered(source: Path) -> Iterator[Volume]:
+    try:
+        volume = _read(source, None, strict=False)
+    except AmbiguousInputError:
+        number = 0
+    else:
+        yield volume
+        return
+    while True:
+        try:
+            yield _read(source, str(number), strict=False)
+        except AmbiguousInputError:
+            return
+        number += 1
 
 
 def _read(path: PathLike | Sequence[PathLike], series: str | None, strict: bool) -> Volume:

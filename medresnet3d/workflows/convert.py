@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from medresnet3d.errors import AmbiguousInputError, ConfigError, DataError, ExitCode
 from medresnet3d.io import (
     SeriesInfo,
@@ -20,6 +22,7 @@ from medresnet3d.io import (
     list_series,
     load,
     load_all,
+    load_each,
     save_itk,
     save_nifti,
 )
@@ -75,12 +78,14 @@ def convert(
 
     Where ``output`` is a file, the only volume becomes that file; several volumes get the id of their series behind its
     name (``scan_4.nii.gz``, ``scan_5.1.nii.gz``). Where it is a folder, they are called ``series_4.nii.gz`` and so on.
-    A series that cannot be read becomes an error and stops nothing.
+    The volumes of a four-dimensional file are numbered from 0. A series that cannot be read becomes an error and stops
+    nothing. Voxels that are NaN or infinite are written as they are, with a warning. An interrupted run leaves its
+    images and the JSON file of those that are complete.
 
     Args:
         source: a file, a DICOM folder, a ZIP archive, or a list of DICOM files of one folder.
         output: a file that ends in ``.nii.gz``, ``.nii``, ``.mha`` or ``.nrrd``; anything else is a folder.
-        series: id or UID of the only DICOM series to convert; by default every volumetric one.
+        series: id or UID of the only DICOM series to convert, or number of a volume; by default every volumetric one.
         strict: refuse a geometry that would have to be repaired.
         phi: what the JSON says of the patient: ``"none"``, ``"pseudonym"`` or ``"keep"``.
 
@@ -91,11 +96,28 @@ def convert(
         ConfigError: if the output cannot be meant, or ``phi`` is unknown.
         AmbiguousInputError: if there is no such series, or it holds several volumes; the message lists what there is.
         DataError: if the source does not exist or holds nothing to read, or the output cannot be written.
+        KeyboardInterrupt: after an interruption, once the JSON file is written.
     """
     check_phi(phi)
     paths = _sources(source)
     target = _Target(output, paths)
     done = Conversion()
+    try:
+        _write_all(paths, target, done, series=series, strict=strict, phi=phi)
+    except KeyboardInterrupt as interruption:
+        _write_index(paths, target, done)
+        raise KeyboardInterrupt(f"Interrupted; {_complete(len(done.files))}") from interruption
+    if not done.files and not done.errors:
+        raise DataError(f"{paths[0]}: {_why_nothing(done.rows)}")
+    if len(done.files) == 1 and not done.errors:
+        target.is_only_one(done.files)
+    _write_index(paths, target, done)
+    return done
+
+
+def _write_all(
+    paths: Sequence[Path], target: _Target, done: Conversion, *, series: str | None, strict: bool, phi: str
+) -> None:
     with Progress("converting") as progress:
         for name, info, outcome in _volumes(paths, series, strict):
             row: dict[str, Any] = {"id": name, "file": None, **({} if info is None else series_facts(info))}
@@ -105,32 +127,35 @@ def convert(
                 if outcome is not None:
                     done.files[name] = target.write(outcome, name)
                     row |= volume_facts(outcome, phi)
-                    row["warnings"] += _lonely_slice(paths, outcome)
+                    row["warnings"] += [*_lonely_slice(paths, outcome), *_not_finite(outcome)]
             except DataError as error:
                 done.errors[name] = error
                 row["error"] = _without(paths, str(error))
             done.rows.append(row)
             progress.advance(status=name)
-    if not done.files and not done.errors:
-        raise DataError(f"{paths[0]}: holds no volume, only {_kinds(done.rows)}; choose an image with --series ID.")
-    if len(done.files) == 1 and not done.errors:
-        target.is_only_one(done.files)
+
+
+def _complete(count: int) -> str:
+    return f"{count} of the volumes {'is' if count == 1 else 'are'} complete."
+
+
+def _write_index(paths: Sequence[Path], target: _Target, done: Conversion) -> None:
     for row in done.rows:
         row["file"] = done.files[row["id"]].name if row["id"] in done.files else None
         row["warnings"] = [_without(paths, sentence) for sentence in row.get("warnings", ())]
     if done.files:
         done.index = target.write_index(index_text(done.rows))
-    return done
 
 
 def list_scans(source: PathLike | Sequence[PathLike]) -> list[SeriesInfo] | Volume:
     """Give the series among DICOM files, or else the one image that is there.
 
     Raises:
+        AmbiguousInputError: if the file holds several volumes; the message says how many.
         DataError: if the source does not exist or holds nothing to read.
     """
     paths = _sources(source)
-    return list_series(_one_or_all(paths)) if _holds_dicom(paths) else load(paths[0], constant_ok=True)
+    return list_series(_one_or_all(paths)) if _holds_dicom(paths) else load(paths[0], constant_ok=True, nan_ok=True)
 
 
 def _sources(source: PathLike | Sequence[PathLike]) -> list[Path]:
@@ -164,13 +189,13 @@ def _volumes(
 ) -> Iterator[tuple[str, SeriesInfo | None, Volume | DataError | None]]:
     """Yield what there is: an id, what the series is, and its volume, error or, for what is no volume, ``None``."""
     if not _holds_dicom(paths):
-        yield series or "1", None, _single(paths[0], series)
+        yield from _of_one_file(paths[0], series)
     elif series is None:
-        for info, outcome in load_all(_one_or_all(paths), strict=strict, constant_ok=True):
+        for info, outcome in load_all(_one_or_all(paths), strict=strict, constant_ok=True, nan_ok=True):
             yield info.id, info, outcome
     else:
         try:
-            volume = load(_one_or_all(paths), series, strict=strict, constant_ok=True)
+            volume = load(_one_or_all(paths), series, strict=strict, constant_ok=True, nan_ok=True)
         except AmbiguousInputError:
             raise
         except DataError as error:
@@ -180,17 +205,39 @@ def _volumes(
             yield name, None, volume
 
 
-def _single(path: Path, series: str | None) -> Volume:
-    """Read a file that is no DICOM; one that holds several images needs a choice, and only such a one takes one."""
+def _of_one_file(path: Path, series: str | None) -> Iterator[tuple[str, None, Volume | DataError]]:
+    """Read a file that is no DICOM: its only image, all its volumes numbered from 0, or the one that is chosen."""
     try:
-        volume = load(path, constant_ok=True)
+        volume = load(path, constant_ok=True, nan_ok=True)
     except AmbiguousInputError:
-        if series is None:
-            raise
-        return load(path, series, constant_ok=True)
+        if series is not None:
+            yield series, None, load(path, series, constant_ok=True, nan_ok=True)
+            return
+        yield from _numbered(path)
+        return
     if series is not None:
         raise ConfigError(f"--series {series}: {path} holds one image, so there is nothing to choose; leave it out.")
-    return volume
+    yield "1", None, volume
+
+
+def _numbered(path: Path) -> Iterator[tuple[str, None, Volume | DataError]]:
+    """Read all volumes of a file; one that is damaged ends with an error for the first that is lost."""
+    number = 0
+    try:
+        for volume in load_each(path, constant_ok=True, nan_ok=True):
+            yield str(number), None, volume
+            number += 1
+    except DataError as error:
+        yield str(number), None, error
+
+
+def _not_finite(volume: Volume) -> list[str]:
+    if volume.array.dtype.kind != "f":
+        return []
+    bad = volume.array.size - int(np.count_nonzero(np.isfinite(volume.array)))
+    if not bad:
+        return []
+    return [f"{bad} of {volume.array.size} voxels are NaN or infinite; they were written so, and infer refuses them."]
 
 
 def _lonely_slice(paths: Sequence[Path], volume: Volume) -> list[str]:
@@ -269,5 +316,6 @@ def _without(paths: Sequence[Path], sentence: str) -> str:
     return sentence
 
 
-def _kinds(rows: Sequence[dict[str, Any]]) -> str:
-    return ", ".join(dict.fromkeys(str(row.get("note") or "images") for row in rows)) or "no image"
+def _why_nothing(rows: Sequence[dict[str, Any]]) -> str:
+    kinds = ", ".join(dict.fromkeys(str(row.get("note") or "images") for row in rows)) or "no image"
+    return f"holds only {kinds}, and convert writes grey images only."

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from medresnet3d.cli.infer import parse_point
+from medresnet3d.cli.infer import _answer, parse_point
 from medresnet3d.cli.main import app
 from medresnet3d.data.phantoms.dicom import write_dicom_series
 from medresnet3d.errors import ConfigError
@@ -40,6 +40,13 @@ def test_one_scan(thresholder: Path, tmp_path: Path) -> None:
     assert "scan: bright" in result.stdout and "1 of 1 cases answered; report: " in result.stdout
     assert "Research use only. Not for clinical use." in result.stderr
     assert (tmp_path / "out" / "scan_seg.nii.gz").exists()
+
+
+def test_an_answer_that_lies_in_the_details_only() -> None:
+    row: dict[str, object] = {"probabilities": {}, "volumes_ml": {}, "value": None, "details": {"inference": {}}}
+    assert _answer(row) == "no structure found"
+    assert _answer({**row, "details": {"inference": {}, "landmarks": [1]}}) == "landmarks (see predictions.jsonl)"
+    assert _answer({key: row[key] for key in ("probabilities", "volumes_ml", "value")}) == "no structure found"
 
 
 def test_a_point_with_a_minus(classifier: Path, tmp_path: Path) -> None:

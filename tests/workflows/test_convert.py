@@ -144,13 +144,69 @@ def test_other_formats(tmp_path: Path) -> None:
     assert rows(done)["1"]["source"] == {"format": "nifti", "files": 1}
 
 
-def test_one_of_several_volumes_of_a_nifti_file(tmp_path: Path) -> None:
+def test_the_volumes_of_a_nifti_file(tmp_path: Path) -> None:
     array = np.random.default_rng(0).random((5, 4, 3, 2)).astype(np.float32)
-    nib.nifti1.Nifti1Image(array, np.eye(4)).to_filename(tmp_path / "four.nii")
-    with pytest.raises(AmbiguousInputError, match="one has to be chosen"):
-        convert(tmp_path / "four.nii", tmp_path / "x.nii")
-    convert(tmp_path / "four.nii", tmp_path / "x.nii", series="1")
-    assert np.array_equal(load(tmp_path / "x.nii").array, array[..., 1])
+    for suffix in (".nii", ".nii.gz"):
+        nib.nifti1.Nifti1Image(array, np.diag([1, 2, 3, 1])).to_filename(tmp_path / f"four{suffix}")
+        done = convert(tmp_path / f"four{suffix}", tmp_path / "all.nii")
+        assert [path.name for path in done.files.values()] == ["all_0.nii", "all_1.nii"] and len(rows(done)) == 2
+        for number in (0, 1):
+            assert np.array_equal(load(tmp_path / f"all_{number}.nii").array, array[..., number])
+            assert load(tmp_path / f"all_{number}.nii").spacing == (1.0, 2.0, 3.0)
+        convert(tmp_path / f"four{suffix}", tmp_path / "x.nii", series="1")
+        assert np.array_equal(load(tmp_path / "x.nii").array, array[..., 1])
+    with pytest.raises(AmbiguousInputError, match="one of its 2 volumes"):
+        list_scans(tmp_path / "four.nii")
+
+
+def test_a_file_that_ends_within_its_second_volume(tmp_path: Path) -> None:
+    nib.nifti1.Nifti1Image(np.ones((5, 4, 3, 2), np.float32), np.eye(4)).to_filename(tmp_path / "four.nii")
+    content = (tmp_path / "four.nii").read_bytes()
+    (tmp_path / "four.nii").write_bytes(content[:-20])
+    done = convert(tmp_path / "four.nii", tmp_path / "x.nii")
+    assert list(done.files) == ["0"] and list(done.errors) == ["1"] and done.exit_code == ExitCode.SOME_FAILED
+    assert "cut short" in rows(done)["1"]["error"]
+
+
+def test_the_pages_of_a_tiff_file(tmp_path: Path) -> None:
+    pages = [Image.fromarray(np.full((4, 5), value, np.uint8)) for value in (1, 2, 3)]
+    pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
+    done = convert(tmp_path / "pages.tif", tmp_path / "x.nii")
+    assert [load(path, constant_ok=True).array[0, 0, 0] for path in done.files.values()] == [1, 2, 3]
+
+
+def test_voxels_that_are_not_finite_are_written_with_a_warning(tmp_path: Path) -> None:
+    array = np.arange(60, dtype=np.float32).reshape(5, 4, 3)
+    array[0, 0, 0], array[1, 0, 0] = np.nan, np.inf
+    nib.nifti1.Nifti1Image(array, np.eye(4)).to_filename(tmp_path / "map.nii")
+    done = convert(tmp_path / "map.nii", tmp_path / "x.nii")
+    assert "2 of 60 voxels are NaN or infinite; they were written so" in rows(done)["1"]["warnings"][-1]
+    assert np.array_equal(nib.nifti1.load(tmp_path / "x.nii").get_fdata(), array, equal_nan=True)
+    with pytest.raises(DataError, match="2 of 60 voxels are NaN or infinite"):
+        load(tmp_path / "x.nii")
+
+
+def test_an_interruption_leaves_what_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(array: np.ndarray, affine: np.ndarray, path: Path, **more: Any) -> Path:
+        if path.name == "series_5.nii.gz":
+            raise KeyboardInterrupt
+        return save_nifti(array, affine, path, **more)
+
+    folder = study(tmp_path)
+    monkeypatch.setattr("medresnet3d.workflows.convert.save_nifti", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="Interrupted; 1 of the volumes is complete"):
+        convert(folder, tmp_path / "out")
+    said = json.loads((tmp_path / "out" / "series.json").read_text(encoding="utf-8"))["series"]
+    assert [row["file"] for row in said if row["file"]] == ["series_4.nii.gz"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"series_4.nii.gz", "series.json"}
+
+
+def test_only_colour(tmp_path: Path) -> None:
+    colour = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
+    colour |= {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "PixelData": bytes(7 * 6 * 3)}
+    folder = Series(stored_values((7, 6, 1)), tags=colour).write(tmp_path / "scan")
+    with pytest.raises(DataError, match="holds only a colour image, and convert writes grey images only"):
+        convert(folder, tmp_path / "out")
 
 
 def test_pictures(tmp_path: Path) -> None:
