@@ -45,6 +45,18 @@ _FIRST = ("case", "patient", "error", "warnings")
 _TECHNICAL = ("bundle", "version", "weights", "path", "files", "stage_seconds", "details", "volumes_ml", "seconds")
 
 
+def modality_of(metadata: Mapping[str, Any]) -> str | None:
+    """Give the modality that a bundle is for: its ``modality`` or, as others write it, that of its first input."""
+    named = metadata.get("modality")
+    if named:
+        return str(named)
+    formats = metadata.get("network_data_format")
+    inputs = formats.get("inputs") if isinstance(formats, Mapping) else None
+    first = next(iter(inputs.values()), None) if isinstance(inputs, Mapping) else None
+    named = first.get("modality") if isinstance(first, Mapping) else None
+    return str(named) if named else None
+
+
 class AnswerReport:
     """Collects the cards of a run and writes its report.
 
@@ -166,7 +178,7 @@ class AnswerReport:
     def _modality(self, prediction: Prediction) -> str | None:
         """Give the modality of the scan or, where the file does not say, the one that the bundle is for."""
         own = prediction.volume.modality if prediction.volume is not None else None
-        return own or (str(self.predictor.metadata.get("modality", "")) or None)
+        return own or modality_of(self.predictor.metadata)
 
     def _heat(self, prediction: Prediction) -> NDArray[Any] | None:
         """Where the network looked for the class it chose."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -42,9 +44,13 @@ def foreign_parts(
         WeightsError: if its weights are missing or do not fit.
         ConfigError: for an unknown override.
     """
+    logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)  # an optional decoder is missing
     use_modules_of(path)
     workspace = Workspace(prefix="medresnet3d-")
-    parts = _parts(path, metadata, parse_overrides(overrides), device, exact, Path(workspace.name))
+    with warnings.catch_warnings():  # what MONAI tells the authors of configs; whoever runs one cannot act on it
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader")
+        parts = _parts(path, metadata, parse_overrides(overrides), device, exact, Path(workspace.name))
     parts.workspace = workspace
     return parts
 

@@ -13,7 +13,7 @@ import torch
 from monai.data import MetaTensor, list_data_collate
 from monai.engines.utils import default_prepare_batch
 from monai.inferers import SlidingWindowInferer as MonaiSlidingWindowInferer
-from monai.transforms import AsDiscreted, Compose
+from monai.transforms import Activationsd, AsDiscreted, Compose
 
 from medresnet3d.engines.inferer import to_float
 from medresnet3d.errors import BundleError, DataError
@@ -86,7 +86,8 @@ class ForeignParts(BundleParts):
         self.answer = answer
         if exact:
             return
-        self.inferer = faster(self.inferer)
+        classes = any(isinstance(one, Activationsd | AsDiscreted) for one in steps(answer))
+        self.inferer = faster(self.inferer, skip_empty=classes)
         if not isinstance(self.inferer, SlidingWindowInferer):
             return
         self.autocast = False  # it chooses the number format itself
@@ -199,15 +200,19 @@ class ForeignParts(BundleParts):
         return self.answer({**data, "pred": output})
 
 
-def faster(inferer: Any) -> Any:
+def faster(inferer: Any, skip_empty: bool = False) -> Any:
     """Put the package's sliding window in the place of MONAI's own, with the same windows.
 
     Any other inferer, a subclass too, is kept, and so is one that hands coordinates to the network.
+
+    Args:
+        inferer: the bundle's own.
+        skip_empty: leave out the windows with nothing but background; no class is answered there.
     """
     if type(inferer) is not MonaiSlidingWindowInferer or inferer.with_coord:
         return inferer
     arguments = {name: getattr(inferer, name) for name in _SHARED_ARGUMENTS}
-    return SlidingWindowInferer(**arguments, strategy="windows")
+    return SlidingWindowInferer(**arguments, strategy="windows", skip_empty=skip_empty, empty_answer=None)
 
 
 def to_float_outputs(output: Any) -> Any:

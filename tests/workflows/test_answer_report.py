@@ -11,7 +11,7 @@ from PIL import Image
 from medresnet3d import Predictor
 from medresnet3d.inferers.report import InferenceReport
 from medresnet3d.io import Volume, load
-from medresnet3d.workflows.answer_report import MAX_ERROR, AnswerReport
+from medresnet3d.workflows.answer_report import MAX_ERROR, AnswerReport, modality_of
 from medresnet3d.workflows.prediction import Prediction
 from tests.reports.devtools import CHROMIUM, Browser
 from tests.workflows.conftest import save_scan
@@ -50,6 +50,21 @@ def test_a_long_error_is_short_in_the_table_and_whole_on_the_card(thresholder: P
     page = report.write([{"case": "bad", "path": "bad.nii", "error": error}], seconds=1.0).read_text()
     assert page.count("END") == 1 and "x" * MAX_ERROR + " …" in page
     assert "1 of 1 case could not be processed" in page
+
+
+@pytest.mark.parametrize(
+    ("metadata", "modality"),
+    [
+        ({"modality": "MR T1"}, "MR T1"),
+        ({"network_data_format": {"inputs": {"image": {"type": "image", "modality": "CT"}}}}, "CT"),
+        ({"network_data_format": {"inputs": {"image": {"type": "image"}}}}, None),
+        ({"network_data_format": {"inputs": []}}, None),
+        ({"network_data_format": "?"}, None),
+        ({}, None),
+    ],
+)
+def test_the_modality_that_a_bundle_is_for(metadata: dict[str, object], modality: str | None) -> None:
+    assert modality_of(metadata) == modality
 
 
 def segmented(bundle: Path, folder: Path, cases: int) -> Path:

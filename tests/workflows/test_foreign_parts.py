@@ -18,7 +18,8 @@ def test_monai_s_sliding_window_is_replaced_with_the_same_windows() -> None:
     assert isinstance(ours, inferers.SlidingWindowInferer)
     for name in ("roi_size", "sw_batch_size", "overlap", "mode", "sigma_scale", "padding_mode", "cval", "device"):
         assert getattr(ours, name) == getattr(theirs, name)
-    assert (ours.strategy, ours.output) == ("windows", "logits")
+    assert (ours.strategy, ours.output, ours.skip_empty) == ("windows", "logits", False)
+    assert faster(theirs, skip_empty=True).empty_answer is None
 
 
 @pytest.mark.parametrize(
