@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from monai.networks.nets import DenseNet
 
+from medresnet3d.networks.heads.linear import LinearHead
 from medresnet3d.networks.width import scaled
 
 
@@ -56,7 +57,8 @@ class DenseNetClassifier(DenseNet):
         )
         stem: Any = self.features[0]
         stem.stride = (stem_stride,) * spatial_dims  # MONAI's DenseNet has no argument for it
-        self.pool, self.classifier = self.class_layers[:-1], self.class_layers[-1]
+        self.pool, linear = self.class_layers[:-1], self.class_layers[-1]
+        self.classifier = LinearHead.from_linear(linear)  # type: ignore[arg-type]
         del self.class_layers
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ from monai.networks.layers.factories import Act, Conv, Pool
 from monai.networks.layers.utils import get_norm_layer
 from torch import nn
 
+from medresnet3d.networks.heads.linear import LinearHead
 from medresnet3d.networks.width import scaled
 
 # (channels out, number of blocks); the first block of every stage but the first has stride two
@@ -92,7 +93,7 @@ class MobileNetV1(nn.Module):
             channels = out
         self.blocks = nn.Sequential(*stages)
         self.pool = Pool[Pool.ADAPTIVEAVG, spatial_dims](1)
-        self.classifier = nn.Linear(channels, num_classes)
+        self.classifier = LinearHead(channels, num_classes)
         for module in self.modules():
             if isinstance(module, conv):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -11,6 +11,7 @@ import torch
 from monai.networks.nets import ResNet
 from torch import nn
 
+from medresnet3d.networks.heads.linear import LinearHead
 from medresnet3d.networks.width import scaled
 
 _DEPTHS: dict[int, tuple[str, list[int]]] = {
@@ -70,7 +71,7 @@ class ResNetClassifier(ResNet):
             norm=norm,
             act=act,
         )
-        self.classifier = nn.Linear(self.in_planes, num_classes)
+        self.classifier = LinearHead(self.in_planes, num_classes)
         nn.init.zeros_(self.classifier.bias)
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,7 @@ from monai.networks.layers.factories import Act, Conv, Norm, Pool
 from monai.networks.layers.utils import get_norm_layer
 from torch import nn
 
+from medresnet3d.networks.heads.linear import LinearHead
 from medresnet3d.networks.width import scaled
 
 _CONVOLUTIONS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -81,7 +82,7 @@ class VGG(nn.Module):
             Act["relu"](inplace=True),
             nn.Dropout(dropout),
         )
-        self.classifier = nn.Linear(hidden, num_classes)
+        self.classifier = LinearHead(hidden, num_classes)
         self._initialise(spatial_dims)
 
     def _initialise(self, spatial_dims: int) -> None:

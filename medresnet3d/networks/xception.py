@@ -13,6 +13,7 @@ from monai.networks.layers.factories import Act, Conv, Pool
 from monai.networks.layers.utils import get_norm_layer
 from torch import nn
 
+from medresnet3d.networks.heads.linear import LinearHead
 from medresnet3d.networks.width import scaled
 
 
@@ -135,7 +136,7 @@ class Xception(nn.Module):
         self.conv4 = SeparableConv(spatial_dims, c1536, c2048)
         self.bn4 = get_norm_layer(norm, spatial_dims, c2048)
         self.pool = Pool[Pool.ADAPTIVEAVG, spatial_dims](1)
-        self.classifier = nn.Linear(c2048, num_classes)
+        self.classifier = LinearHead(c2048, num_classes)
         for module in self.modules():
             if isinstance(module, conv):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
