@@ -6,13 +6,16 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from ignite.engine import Events
 from monai.engines import IterationEvents, SupervisedTrainer
 from monai.utils import CommonKeys
 from torch import nn
 
+from medresnet3d.engines.head_loss import HeadLoss
 from medresnet3d.engines.inferer import PlainBatch, PrecisionInferer, main_output
 from medresnet3d.engines.precision import Precision
 from medresnet3d.errors import DataError
+from medresnet3d.losses.margin import MarginLoss
 
 
 class TrainingInterrupted(KeyboardInterrupt):
@@ -31,7 +34,9 @@ class Trainer(SupervisedTrainer):
         train_data_loader: loader of batches with the keys ``image`` and ``label``.
         network: the network, on the device.
         optimizer: its optimizer.
-        loss_function: called with (output, label).
+        loss_function: called with (output, label); or a :class:`medresnet3d.losses.margin.MarginLoss`, which gets the
+            features and weights of the network's last layer and chooses how that layer computes logits. If it is a
+            module, it is moved to the device.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``; see :class:`medresnet3d.engines.Precision`.
         gradient_clip: largest norm of the gradient of all parameters together; ``None``: as it is.
         prepare_batch: as in MONAI.
@@ -40,7 +45,7 @@ class Trainer(SupervisedTrainer):
             ``train_handlers``, ...).
 
     Raises:
-        ConfigError: if the precision is unknown or the device does not have it.
+        ConfigError: if the precision is unknown or the device does not have it, or the loss needs another network.
         DataError: while running, when the loss is no longer a finite number.
     """
 
@@ -64,6 +69,12 @@ class Trainer(SupervisedTrainer):
         if self.precision == "fp16":
             options |= {"amp": True, "amp_kwargs": {"dtype": torch.float16}}
         handlers = options.pop("train_handlers", None)
+        infer: Any = PrecisionInferer(inferer, number_format)
+        if isinstance(loss_function, nn.Module):
+            loss_function.to(device)
+        if isinstance(loss_function, MarginLoss):
+            loss_function = HeadLoss(loss_function, network)
+            infer = loss_function.capturing(infer)
         super().__init__(
             device,
             max_epochs,
@@ -72,7 +83,7 @@ class Trainer(SupervisedTrainer):
             optimizer,
             loss_function,
             prepare_batch=PlainBatch(prepare_batch),
-            inferer=PrecisionInferer(inferer, number_format),
+            inferer=infer,
             optim_set_to_none=options.pop("optim_set_to_none", True),
             **options,
         )
@@ -85,6 +96,9 @@ class Trainer(SupervisedTrainer):
             self.add_event_handler(IterationEvents.BACKWARD_COMPLETED, _clip_gradient)
         if handlers is not None:
             self._register_handlers(handlers)
+        if isinstance(loss_function, HeadLoss):
+            # once more after the handlers, one of which may have loaded the weights of an ordinary network
+            self.add_event_handler(Events.STARTED, loss_function.prepare)
 
     def run(self) -> None:  # type: ignore[override]
         """Train until ``max_epochs``, early stopping or Ctrl-C.

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from medresnet3d.losses.margin import MarginLoss
+
 
 class FadingDeepSupervisionLoss(nn.Module):
     r"""Main loss plus auxiliary losses whose common weight fades geometrically over training.
@@ -28,7 +30,7 @@ class FadingDeepSupervisionLoss(nn.Module):
         end: last auxiliary weight.
 
     Raises:
-        ValueError: if ``steps`` is not positive or a weight is negative.
+        ValueError: if ``steps`` is not positive, a weight is negative or ``loss`` is one on features.
 
     Example:
         >>> from monai.losses import DiceCELoss
@@ -43,6 +45,8 @@ class FadingDeepSupervisionLoss(nn.Module):
         super().__init__()
         if steps <= 0:
             raise ValueError(f"steps is {steps}; it must be positive.")
+        if isinstance(loss, MarginLoss):
+            raise ValueError(f"{type(loss).__name__} works on the features of one last layer, not on several outputs.")
         if start < 0 or end < 0:
             raise ValueError(f"the auxiliary weights are {start} and {end}; they must not be negative.")
         self.loss = loss

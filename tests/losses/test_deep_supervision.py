@@ -5,6 +5,7 @@ import torch
 from monai.losses import DeepSupervisionLoss, DiceCELoss
 from torch import nn
 
+from medresnet3d.losses.cosface import CosFaceLoss
 from medresnet3d.losses.deep_supervision import FadingDeepSupervisionLoss
 
 
@@ -64,3 +65,8 @@ def test_saved_state_goes_on_where_it_stopped() -> None:
 def test_impossible_settings_are_refused(options: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must"):
         FadingDeepSupervisionLoss(nn.CrossEntropyLoss(), **options)  # type: ignore[arg-type]
+
+
+def test_a_loss_on_features_is_refused() -> None:
+    with pytest.raises(ValueError, match="CosFaceLoss works on the features of one last layer"):
+        FadingDeepSupervisionLoss(CosFaceLoss())

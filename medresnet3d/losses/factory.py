@@ -1,0 +1,127 @@
+"""All losses by name: the one door for bundles."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from monai.losses import (
+    DiceCELoss,
+    DiceFocalLoss,
+    DiceLoss,
+    GeneralizedDiceFocalLoss,
+    GeneralizedDiceLoss,
+    TverskyLoss,
+)
+from torch import nn
+
+from medresnet3d.errors import ConfigError
+from medresnet3d.losses.a_softmax import ASoftmaxLoss
+from medresnet3d.losses.center import CenterLoss
+from medresnet3d.losses.contrastive import ContrastiveLoss
+from medresnet3d.losses.cosface import CosFaceLoss
+from medresnet3d.losses.cross_entropy import CrossEntropyLoss
+from medresnet3d.losses.deep_supervision import FadingDeepSupervisionLoss
+from medresnet3d.losses.euclidean import EuclideanLoss
+from medresnet3d.losses.focal import FocalLoss
+from medresnet3d.losses.hinge import HingeLoss
+from medresnet3d.losses.l2_softmax import L2SoftmaxLoss
+from medresnet3d.losses.l_softmax import LSoftmaxLoss
+from medresnet3d.losses.mean_square import MeanSquareLoss
+
+LOGIT_LOSSES: dict[str, Callable[..., nn.Module]] = {
+    "cross_entropy": CrossEntropyLoss,
+    "softmax": CrossEntropyLoss,
+    "mean_square": MeanSquareLoss,
+    "euclidean": EuclideanLoss,
+    "hinge": HingeLoss,
+    "focal": FocalLoss,
+}
+FEATURE_LOSSES: dict[str, Callable[..., nn.Module]] = {
+    "l_softmax": LSoftmaxLoss,
+    "a_softmax": ASoftmaxLoss,
+    "l2_softmax": L2SoftmaxLoss,
+    "cosface": CosFaceLoss,
+    "center": CenterLoss,
+    "contrastive": ContrastiveLoss,
+}
+REGION_LOSSES: dict[str, Callable[..., nn.Module]] = {
+    "dice": DiceLoss,
+    "generalized_dice": GeneralizedDiceLoss,
+    "dice_ce": DiceCELoss,
+    "dice_focal": DiceFocalLoss,
+    "generalized_dice_focal": GeneralizedDiceFocalLoss,
+    "tversky": TverskyLoss,
+}
+LOSSES = {**LOGIT_LOSSES, **FEATURE_LOSSES, **REGION_LOSSES}
+
+
+def build_loss(
+    name: str = "cross_entropy",
+    *,
+    auxiliary_steps: int | None = None,
+    auxiliary_start: float = 1.0,
+    auxiliary_end: float = 1e-3,
+    **options: Any,
+) -> nn.Module:
+    """Build a loss by its name.
+
+    There are three kinds: losses of logits, called with (output, label), for classification and, with dense logits,
+    segmentation; losses of features (margin, centre, contrastive) for classifiers, which are a
+    :class:`medresnet3d.losses.margin.MarginLoss` and fed by :class:`medresnet3d.engines.Trainer`; and MONAI's region
+    losses for segmentation, with softmax over the output and labels as class numbers unless the options say otherwise
+    (``sigmoid: true`` for one output).
+
+    Args:
+        name: a key of :data:`LOSSES`.
+        auxiliary_steps: for a network with auxiliary outputs, the steps over which their weight fades; wraps the loss
+            in :class:`medresnet3d.losses.deep_supervision.FadingDeepSupervisionLoss`.
+        auxiliary_start: first auxiliary weight.
+        auxiliary_end: last auxiliary weight.
+        **options: arguments of the loss; every loss of logits or features, and most region losses, has
+            ``class_weights``, a list of one positive number for each class, and all have ``reduction``.
+
+    Raises:
+        ConfigError: if the name or an option is unknown (the message lists the choices), or a value is impossible.
+
+    Example:
+        >>> build_loss("cosface", margin=0.2).margin
+        0.2
+    """
+    constructor = LOSSES[name] if name in LOSSES else _unknown(f"Loss {name!r}", name, LOSSES)
+    if name in REGION_LOSSES:
+        options = _region_options(name, options)
+    choices = list(inspect.signature(constructor).parameters)
+    for option in options:
+        if option not in choices:
+            _unknown(f"Option {option!r} of loss {name!r}", option, choices)
+    loss = constructor(**options)
+    if auxiliary_steps is None:
+        return loss
+    if name in FEATURE_LOSSES:
+        raise ConfigError(
+            f"Loss {name!r} works on the features of one last layer, so it cannot weigh auxiliary outputs; "
+            f"choose one of {', '.join((*LOGIT_LOSSES, *REGION_LOSSES))}."
+        )
+    return FadingDeepSupervisionLoss(loss, auxiliary_steps, auxiliary_start, auxiliary_end)
+
+
+def _unknown(what: str, value: str, choices: Sequence[str] | dict[str, Any]) -> Any:
+    near = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.4)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ConfigError(f"{what} is unknown; choose one of {', '.join(choices)}.{hint}")
+
+
+def _region_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Options of MONAI's loss: ours of class weights by its name, and softmax over class numbers by default."""
+    options = dict(options)
+    if not options.get("sigmoid", False):
+        options = {"softmax": True, "to_onehot_y": True, **options}
+    if (weights := options.pop("class_weights", None)) is not None:
+        if "weight" not in inspect.signature(REGION_LOSSES[name]).parameters:
+            raise ConfigError(f"Loss {name!r} has no class weights; use dice, dice_ce or dice_focal with them.")
+        options["weight"] = torch.tensor([float(weight) for weight in weights])
+    return options
