@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from medresnet3d.losses.center import CenterLoss
+from medresnet3d.losses.factory import FEATURE_LOSSES
 from tests.workflows.toy_bundle import write_cubes, write_toy_bundle
 
 ROOT = Path(__file__).parents[2]
@@ -32,11 +34,45 @@ torch.save(undistributed(trainer.network).state_dict(), folder / f"rank{rank()}.
 stop_distributed()
 """
 
+# one start of two processes for all losses: importing torch and MONAI takes seconds
+FEATURE_LOSS_SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+from medresnet3d.engines import distribute, start_distributed, stop_distributed
+from medresnet3d.engines.device import rank, undistributed
+from medresnet3d.losses import build_loss
+from medresnet3d.losses.factory import FEATURE_LOSSES
+from medresnet3d.networks import build_classifier
+from tests.engines.toy import make_trainer
 
-def torchrun(folder: Path, how: str) -> int:
+torch.set_num_threads(1)
+start_distributed()
+results = {}
+for name in FEATURE_LOSSES:
+    torch.manual_seed(rank())
+    network = distribute(build_classifier("resnet10", width=0.0625, stem_stride=1), "cpu")
+    folder = Path(sys.argv[1]) / name
+    trainer = make_trainer(folder, epochs=2, net=network, loss=build_loss(name), validate=False, tensorboard=False)
+    trainer.run()
+    state = undistributed(network).state_dict()
+    results |= {f"{name}.network.{key}": value for key, value in state.items() if "running" not in key}
+    results |= {f"{name}.loss.{key}": value for key, value in trainer.loss_function.state_dict().items()}
+
+# one update of centres from the halves of a batch in each process
+center = build_loss("center")
+features = torch.arange(8.0).reshape(4, 2)[2 * rank() : 2 * rank() + 2]
+center(features, torch.zeros(2, 2), torch.tensor([0, rank()]))
+results["center.update"] = center.centers
+torch.save(results, Path(sys.argv[1]) / f"rank{rank()}.pt")
+stop_distributed()
+"""
+
+
+def torchrun(folder: Path, how: str, code: str = SCRIPT) -> int:
     folder.mkdir(exist_ok=True)
     script = folder / "script.py"
-    script.write_text(SCRIPT)
+    script.write_text(code)
     options = ["--standalone", "--nproc_per_node", "2"]
     command = [sys.executable, "-m", "torch.distributed.run", *options, str(script), str(folder), how]
     done = subprocess.run(command, cwd=ROOT, env=_environment(), capture_output=True, text=True, check=False)
@@ -67,6 +103,19 @@ def test_two_processes_end_with_the_same_weights_and_one_set_of_files(tmp_path: 
     # 18 cases, 9 in each process, batches of 4, incomplete ones left out
     assert [line.split(",")[:2] for line in lines[1:]] == [["1", "2"], ["2", "4"], ["3", "6"]]
     assert len(list((tmp_path / "tensorboard").iterdir())) == 1
+
+
+def test_losses_on_features_train_in_two_processes(tmp_path: Path) -> None:
+    """No parameter is waited for in vain, and centres are those of the samples of both processes."""
+    torchrun(tmp_path, "run", FEATURE_LOSS_SCRIPT)
+    first, second = weights(tmp_path)
+    assert first.keys() == second.keys() and equal(first, second)
+    assert {name.split(".")[0] for name in first} == FEATURE_LOSSES.keys()
+    assert all(torch.isfinite(value).all() for value in first.values())
+    assert int(first["a_softmax.loss.step"]) == 4
+    one = CenterLoss()
+    one(torch.arange(8.0).reshape(4, 2), torch.zeros(2, 2), torch.tensor([0, 0, 0, 1]))
+    torch.testing.assert_close(first["center.update"], one.centers)
 
 
 @pytest.mark.slow
