@@ -8,6 +8,7 @@ from pytorch_metric_learning.losses import LargeMarginSoftmaxLoss
 from medresnet3d.losses.l_softmax import LSoftmaxLoss
 from medresnet3d.losses.margin import MarginLoss
 from tests.losses.base import CLASSES, FEATURES, MarginSuite
+from tests.losses.toy import mean_angle
 
 
 class TestLSoftmaxLoss(MarginSuite):
@@ -51,3 +52,8 @@ def test_a_large_lambda_is_nearly_the_softmax_loss() -> None:
     features, weight = torch.tensor([[1.0, 2.0]]), torch.tensor([[0.5, 1.0], [2.0, -1.0]])
     value = LSoftmaxLoss(margin=4, start=1e6)(features, weight, torch.tensor([1]))
     torch.testing.assert_close(value, F.cross_entropy(features @ weight.T, torch.tensor([1])), atol=1e-4, rtol=0)
+
+
+def test_the_margin_narrows_the_classes() -> None:
+    """The same training with the margin on and off: little more than half the angle."""
+    assert mean_angle(LSoftmaxLoss(margin=4, start=10.0, decay=0.95)) < 0.55 * mean_angle(LSoftmaxLoss(margin=1))
