@@ -69,20 +69,23 @@ class ClassWeightedLoss(nn.Module):
         weights = None if class_weights is None else torch.tensor([float(weight) for weight in class_weights])
         self.register_buffer("class_weights", weights, persistent=False)
 
-    def weights_of(self, classes: Tensor, number: int) -> Tensor | None:
-        """The weight of each of ``classes``; ``None`` where all are equal.
+    def weights_for(self, number: int) -> Tensor | None:
+        """The weights, (number,); ``None`` where all are equal.
 
         Raises:
             ConfigError: if there are not ``number`` class weights.
         """
-        if self.class_weights is None:
-            return None
-        if len(self.class_weights) != number:
+        if self.class_weights is not None and len(self.class_weights) != number:
             raise ConfigError(
                 f"class_weights has {len(self.class_weights)} entries, but there are {number} classes; "
                 "give one weight for each class."
             )
-        return self.class_weights[classes]
+        return self.class_weights
+
+    def weights_of(self, classes: Tensor, number: int) -> Tensor | None:
+        """The weight of each of ``classes`` out of ``number``; ``None`` where all are equal."""
+        weights = self.weights_for(number)
+        return None if weights is None else weights[classes]
 
     def reduce(self, values: Tensor, weights: Tensor | None) -> Tensor:
         """Weight and reduce ``values``; both of one shape."""

@@ -43,8 +43,8 @@ class CrossEntropyLoss(ClassWeightedLoss):
             return self._binary(output, class_numbers(target, output))
         if target.shape != output.shape:
             target = class_numbers(target, output)
-            self.weights_of(target[:0], number)  # torch's own error would not name the option
-        weight = None if self.class_weights is None else self.class_weights.to(output.dtype)
+        weights = self.weights_for(number)
+        weight = None if weights is None else weights.to(output.dtype)
         return F.cross_entropy(output, target, weight, reduction=self.reduction, label_smoothing=self.label_smoothing)
 
     def _binary(self, output: Tensor, classes: Tensor) -> Tensor:
