@@ -1,11 +1,12 @@
 """Mixed precision, and a guard against a wrong gradient in oneDNN's bf16 convolutions.
 
-On CPUs with AVX512_BF16, torch 2.13 and 2.15 compute the bf16 weight gradient of a padded 3D convolution wrongly (NaN,
-infinity, plain wrong numbers; now and then the process crashes) when the input is less deep than the kernel and the
-output is deeper than 1: kernel 3 at depth 2, kernel 5 at depths 2 to 4. The first spatial axis counts, not the others;
-the output and the input's gradient are right; 1D and 2D, grouped and dilated convolutions are not affected. Transposed
-convolutions are, with the roles of input and output exchanged. :class:`SafeConvolutions` computes those layers in
-fp32; :func:`self_test` says whether the torch at hand has the fault.
+On CPUs with AVX512_BF16 but without AMX, torch 2.13 and 2.15 compute the bf16 weight gradient of a padded 3D
+convolution wrongly (NaN, infinity, plain wrong numbers; now and then the process crashes) when the input is less deep
+than the kernel and the output is deeper than 1: kernel 3 at depth 2, kernel 5 at depths 2 to 4. The first spatial
+axis counts, not the others; the output and the input's gradient are right; 1D and 2D, grouped and dilated
+convolutions are not affected. Transposed convolutions are, with the roles of input and output exchanged.
+:class:`SafeConvolutions` computes those layers in fp32; :func:`self_test` says whether the torch at hand has the
+fault.
 """
 
 from __future__ import annotations
