@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from functools import partial
 
-from torch import nn
-
-from medresnet3d.errors import ConfigError
+from medresnet3d.networks.classifier_base import ClassifierBase
 from medresnet3d.networks.densenet import DenseNetClassifier
+from medresnet3d.networks.layers.activations import LayerName
 from medresnet3d.networks.mobilenet import MobileNetV1
+from medresnet3d.networks.names import require_name
 from medresnet3d.networks.resnet import ResNetClassifier
 from medresnet3d.networks.vgg import VGG
 from medresnet3d.networks.xception import Xception
 
-ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
+ARCHITECTURES: dict[str, Callable[..., ClassifierBase]] = {
     **{f"resnet{depth}": partial(ResNetClassifier, depth) for depth in (10, 18, 34, 50, 101, 152)},
+    "multi_branch_resnet18": partial(ResNetClassifier, 18, branches=2),
+    "multi_branch_resnet50": partial(ResNetClassifier, 50, branches=2),
     "densenet121": DenseNetClassifier,
     "vgg16": partial(VGG, 16),
     "vgg16_bn": partial(VGG, 16, norm="batch"),
@@ -28,15 +29,6 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
 WIDTHS: dict[str, float] = {"slim": 0.25, "paper": 1.0}
 
 
-def _choice(value: str, choices: dict, what: str) -> str:
-    """``value`` if it is one of ``choices``, else an error that lists them and names the nearest."""
-    if value in choices:
-        return value
-    near = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.4)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ConfigError(f"{what} {value!r} is unknown; choose one of {', '.join(choices)}.{hint}")
-
-
 def build_classifier(
     arch: str = "resnet18",
     spatial_dims: int = 3,
@@ -45,7 +37,12 @@ def build_classifier(
     size: str = "paper",
     width: float | None = None,
     stem_stride: int = 2,
-) -> nn.Module:
+    *,
+    act: LayerName | None = None,
+    norm: LayerName | None = None,
+    dropout: float | None = None,
+    dropconnect: float | None = None,
+) -> ClassifierBase:
     """Build a classification network by its name.
 
     Every network maps (B, in_channels, ...) to (B, num_classes) logits and has ``forward_features(x)``, (B, F), and a
@@ -64,13 +61,23 @@ def build_classifier(
         width: factor on the number of channels, in place of ``size``.
         stem_stride: stride of the first convolution: 2 as published, 1 for small cubes. VGG starts without a stride
             and takes no notice.
+        act: activation, and ``"maxout"``; by default that of the architecture (see
+            :class:`~medresnet3d.networks.classifier_base.ClassifierBase`, as for the next three).
+        norm: normalisation, or (name, options); by default that of the architecture.
+        dropout: rate at which features are dropped before the last layer.
+        dropconnect: probability of keeping a weight of the last layer.
 
     Raises:
-        ConfigError: if ``arch`` or ``size`` is unknown; the message lists the choices.
+        ConfigError: if ``arch``, ``size`` or ``act`` is unknown; the message lists the choices.
     """
-    constructor = ARCHITECTURES[_choice(arch, ARCHITECTURES, "Network architecture")]
-    factor = WIDTHS[_choice(size, WIDTHS, "Network size")] if width is None else width
-    options: dict[str, int] = {} if arch.startswith("vgg") else {"stem_stride": stem_stride}
+    constructor = ARCHITECTURES[require_name("Network architecture", arch, ARCHITECTURES)]
+    factor = WIDTHS[require_name("Network size", size, WIDTHS)] if width is None else width
+    layers = {"act": act, "norm": norm, "dropout": dropout, "dropconnect": dropconnect}
     return constructor(
-        spatial_dims=spatial_dims, in_channels=in_channels, num_classes=num_classes, width=factor, **options
+        spatial_dims=spatial_dims,
+        in_channels=in_channels,
+        num_classes=num_classes,
+        width=factor,
+        stem_stride=stem_stride,
+        **{name: value for name, value in layers.items() if value is not None},
     )

@@ -9,62 +9,65 @@ from typing import Any, ClassVar
 
 import torch
 from monai.networks.nets import DenseNet
+from torch import nn
 
-from medresnet3d.networks.heads.linear import LinearHead
+from medresnet3d.networks.classifier_base import ClassifierBase
 from medresnet3d.networks.width import scaled
 
 
-class DenseNetClassifier(DenseNet):
+class DenseNetClassifier(ClassifierBase):
     """DenseNet-121 in 2D or 3D; the layers are MONAI's (3D, one channel, two classes: 11,244,674 parameters).
 
-    torchvision's names are mapped to MONAI's, the old ones with a dot (``norm.1``) too.
+    torchvision's names are mapped to MONAI's, the old ones with a dot (``norm.1``) too. The first channels (64) and the
+    growth rate (32) follow the width factor.
 
     Args:
         spatial_dims: 2 or 3.
         in_channels: channels of the image.
         num_classes: number of logits.
-        width: factor on the first channels (64) and the growth rate (32); 1.0 is the published size.
-        stem_stride: stride of the first convolution: 2 as published; 1 keeps detail in small cubes.
-        norm: normalisation, by its name in MONAI's factory.
-        act: activation, by its name in MONAI's factory.
-
-    Shapes: (B, in_channels, ...) to (B, num_classes) logits.
+        options: see :class:`ClassifierBase`.
     """
 
     published_names: ClassVar[tuple[tuple[str, str], ...]] = (
         (r"(\.denselayer\d+)\.(norm|conv)\.?(\d)\.", r"\1.layers.\2\3."),
     )
 
-    def __init__(
-        self,
-        spatial_dims: int = 3,
-        in_channels: int = 1,
-        num_classes: int = 2,
-        width: float = 1.0,
-        stem_stride: int = 2,
-        norm: str | tuple = "batch",
-        act: str | tuple = ("relu", {"inplace": True}),
-    ) -> None:
-        super().__init__(
+    def __init__(self, spatial_dims: int = 3, in_channels: int = 1, num_classes: int = 2, **options: Any) -> None:
+        super().__init__(spatial_dims, **options)
+        network = DenseNet(
             spatial_dims,
             in_channels,
             num_classes,
-            init_features=scaled(64, width),
-            growth_rate=scaled(32, width),
+            init_features=scaled(64, self.width),
+            growth_rate=scaled(32, self.width),
             block_config=(6, 12, 24, 16),
-            norm=norm,
-            act=act,
+            norm=self.layers.norm_spec,
+            act="relu",
         )
-        stem: Any = self.features[0]
-        stem.stride = (stem_stride,) * spatial_dims  # MONAI's DenseNet has no argument for it
-        self.pool, linear = self.class_layers[:-1], self.class_layers[-1]
-        self.classifier = LinearHead.from_linear(linear)  # type: ignore[arg-type]
-        del self.class_layers
+        stem: Any = network.features[0]
+        stem.stride = (self.stem_stride,) * spatial_dims  # MONAI's DenseNet has no argument for it
+        self.features = network.features
+        self.pool = self.layers.average_pool()
+        head: Any = network.class_layers[-1]
+        features = head.in_features
+        in_place = self.layers.norm != ""  # without it an activation would overwrite features that later layers read
+        self._choose_activations(in_place)
+        self.act = self.layers.activation(features, in_place)
+        self.finish(features, num_classes)
 
-    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
-        """Globally pooled features, (B, F)."""
-        return self.pool(self.features(x))
+    def _choose_activations(self, in_place: bool) -> None:
+        """Put this network's activations, which know their channels, in the place of MONAI's, which do not."""
+        for parent in self.features.modules():
+            if not isinstance(parent, nn.Sequential):
+                continue
+            children = list(parent.named_children())
+            for index, (name, layer) in enumerate(children):
+                if isinstance(layer, nn.ReLU):
+                    after = [each.in_channels for _, each in children[index:] if hasattr(each, "in_channels")]
+                    before = [each.out_channels for _, each in children[:index] if hasattr(each, "out_channels")]
+                    channels: Any = [*after, *before][0]
+                    setattr(parent, name, self.layers.activation(channels, in_place))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits, (B, num_classes)."""
-        return self.classifier(self.forward_features(x))
+    def feature_map(self, x: torch.Tensor) -> torch.Tensor:
+        """Feature maps in front of the pooling, (B, F, ...)."""
+        return self.act(self.features(x))

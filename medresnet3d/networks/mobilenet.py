@@ -6,14 +6,14 @@ arXiv:1704.04861 (2017).
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
-from monai.networks.layers.factories import Act, Conv, Pool
-from monai.networks.layers.utils import get_norm_layer
 from torch import nn
 
-from medresnet3d.networks.heads.linear import LinearHead
+from medresnet3d.networks.classifier_base import ClassifierBase
+from medresnet3d.networks.layers.activations import LayerName
+from medresnet3d.networks.layers.choice import LayerChoice
 from medresnet3d.networks.width import scaled
 
 # (channels out, number of blocks); the first block of every stage but the first has stride two
@@ -22,86 +22,66 @@ _STEM = 32
 
 
 class SeparableBlock(nn.Module):
-    """Depthwise 3-convolution, then pointwise convolution, each with normalisation and ReLU6.
+    """Depthwise 3-convolution, then pointwise convolution, each with normalisation and activation.
 
     The two convolutions have ``in_channels * 3**spatial_dims + in_channels * out_channels`` weights.
 
     Args:
-        spatial_dims: 2 or 3.
+        layers: what it is made of.
         in_channels: channels in.
         out_channels: channels out.
         stride: stride of the depthwise convolution.
-        norm: normalisation, by its name in MONAI's factory.
     """
 
-    def __init__(
-        self, spatial_dims: int, in_channels: int, out_channels: int, stride: int = 1, norm: str | tuple = "batch"
-    ) -> None:
+    def __init__(self, layers: LayerChoice, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
-        conv = Conv[Conv.CONV, spatial_dims]
-        self.conv_dw = conv(in_channels, in_channels, 3, stride=stride, padding=1, groups=in_channels, bias=False)
-        self.bn1 = get_norm_layer(norm, spatial_dims, in_channels)
-        self.conv_pw = conv(in_channels, out_channels, 1, bias=False)
-        self.bn2 = get_norm_layer(norm, spatial_dims, out_channels)
-        self.act = Act["relu6"](inplace=True)
+        self.conv_dw = layers.conv(in_channels, in_channels, 3, stride=stride, groups=in_channels)
+        self.bn1 = layers.normalisation(in_channels)
+        self.act1 = layers.activation(in_channels)
+        self.conv_pw = layers.conv(in_channels, out_channels, 1)
+        self.bn2 = layers.normalisation(out_channels)
+        self.act2 = layers.activation(out_channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, in_channels, ...) to (B, out_channels, ...)."""
-        return self.act(self.bn2(self.conv_pw(self.act(self.bn1(self.conv_dw(x))))))
+        return self.act2(self.bn2(self.conv_pw(self.act1(self.bn1(self.conv_dw(x))))))
 
 
-class MobileNetV1(nn.Module):
+class MobileNetV1(ClassifierBase):
     """MobileNet-v1 (2D, three channels, 1000 classes: 4,231,976 parameters); names are those of timm.
+
+    The activation is ReLU6 unless ``act`` names another.
 
     Args:
         spatial_dims: 2 or 3.
         in_channels: channels of the image.
         num_classes: number of logits.
-        width: the paper's width multiplier; 1.0 is the published size.
-        stem_stride: stride of the first convolution: 2 as published; 1 keeps detail in small cubes.
-        norm: normalisation, by its name in MONAI's factory.
-
-    Shapes: (B, in_channels, ...) to (B, num_classes) logits.
+        options: see :class:`ClassifierBase`; ``width`` is the paper's width multiplier.
     """
 
-    published_names: ClassVar[tuple[tuple[str, str], ...]] = ()
+    own_act: ClassVar[LayerName] = "relu6"
 
-    def __init__(
-        self,
-        spatial_dims: int = 3,
-        in_channels: int = 1,
-        num_classes: int = 2,
-        width: float = 1.0,
-        stem_stride: int = 2,
-        norm: str | tuple = "batch",
-    ) -> None:
-        super().__init__()
-        channels = scaled(_STEM, width)
-        conv = Conv[Conv.CONV, spatial_dims]
-        self.conv_stem = conv(in_channels, channels, 3, stride=stem_stride, padding=1, bias=False)
-        self.bn1 = get_norm_layer(norm, spatial_dims, channels)
-        self.act = Act["relu6"](inplace=True)
+    def __init__(self, spatial_dims: int = 3, in_channels: int = 1, num_classes: int = 2, **options: Any) -> None:
+        super().__init__(spatial_dims, **options)
+        channels = scaled(_STEM, self.width)
+        self.conv_stem = self.layers.conv(in_channels, channels, 3, stride=self.stem_stride)
+        self.bn1 = self.layers.normalisation(channels)
+        self.act = self.layers.activation(channels)
         stages = []
         for number, (stage_channels, repeats) in enumerate(_STAGES):
-            out = scaled(stage_channels, width)
+            out = scaled(stage_channels, self.width)
             strides = [2 if number else 1] + [1] * (repeats - 1)
             blocks = [
-                SeparableBlock(spatial_dims, out if index else channels, out, stride, norm)
+                SeparableBlock(self.layers, out if index else channels, out, stride)
                 for index, stride in enumerate(strides)
             ]
             stages.append(nn.Sequential(*blocks))
             channels = out
         self.blocks = nn.Sequential(*stages)
-        self.pool = Pool[Pool.ADAPTIVEAVG, spatial_dims](1)
-        self.classifier = LinearHead(channels, num_classes)
-        for module in self.modules():
-            if isinstance(module, conv):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        self.pool = self.layers.average_pool()
+        self.initialise("fan_out")
+        self.finish(channels, num_classes)
 
-    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
-        """Globally pooled features, (B, F)."""
-        return self.pool(self.blocks(self.act(self.bn1(self.conv_stem(x))))).flatten(1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits, (B, num_classes)."""
-        return self.classifier(self.forward_features(x))
+    def feature_map(self, x: torch.Tensor) -> torch.Tensor:
+        """Feature maps in front of the pooling, (B, F, ...)."""
+        return self.blocks(self.act(self.bn1(self.conv_stem(x))))

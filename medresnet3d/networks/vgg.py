@@ -5,14 +5,14 @@ Paper: K. Simonyan, A. Zisserman. Very deep convolutional networks for large-sca
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
-from monai.networks.layers.factories import Act, Conv, Norm, Pool
-from monai.networks.layers.utils import get_norm_layer
+from monai.networks.layers.factories import Pool
 from torch import nn
 
-from medresnet3d.networks.heads.linear import LinearHead
+from medresnet3d.networks.classifier_base import ClassifierBase
+from medresnet3d.networks.layers.activations import LayerName
 from medresnet3d.networks.width import scaled
 
 _CONVOLUTIONS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -20,7 +20,7 @@ _CHANNELS = (64, 128, 256, 512, 512)
 _HIDDEN = 4096
 
 
-class VGG(nn.Module):
+class VGG(ClassifierBase):
     """VGG-16 or VGG-19 (2D, three channels, 1000 classes: 138,357,544 and 143,667,240 parameters).
 
     ``features.N`` are torchvision's names. Its ``classifier`` holds three linear layers; here the last one alone is
@@ -32,12 +32,12 @@ class VGG(nn.Module):
         spatial_dims: 2 or 3.
         in_channels: channels of the image.
         num_classes: number of logits.
-        width: factor on every number of channels and hidden units; 1.0 is the published size.
-        norm: normalisation after each convolution, by its name in MONAI's factory; ``None`` as in the paper,
-            ``"batch"`` for torchvision's ``vgg16_bn`` and ``vgg19_bn``.
-        dropout: dropout rate of the hidden layers.
         pool_size: edge of the pooled feature map in front of the hidden layers; by default 7 in 2D as published, and 1
             in 3D, where 7 would mean 719 million weights in the first hidden layer.
+        options: see :class:`ClassifierBase`. As in the paper there is no normalisation by default; ``norm="batch"``
+            makes it torchvision's ``vgg16_bn`` or ``vgg19_bn``. ``dropout`` is the rate of both hidden layers, 0.5 by
+            default. VGG starts without a stride, so ``stem_stride`` has no effect. Hidden units follow the width
+            factor.
 
     Shapes: (B, in_channels, ...), every edge at least 32, to (B, num_classes) logits.
     """
@@ -46,6 +46,8 @@ class VGG(nn.Module):
         (r"^classifier\.([03])\.", r"hidden.\1."),
         (r"^classifier\.6\.", "classifier."),
     )
+    own_norm: ClassVar[LayerName] = ""
+    own_dropout: ClassVar[float] = 0.5
 
     def __init__(
         self,
@@ -53,52 +55,48 @@ class VGG(nn.Module):
         spatial_dims: int = 3,
         in_channels: int = 1,
         num_classes: int = 2,
-        width: float = 1.0,
-        norm: str | tuple | None = None,
-        dropout: float = 0.5,
+        *,
         pool_size: int | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__()
+        super().__init__(spatial_dims, **options)
         layers: list[nn.Module] = []
         channels = in_channels
         for stage_channels, repeats in zip(_CHANNELS, _CONVOLUTIONS[depth], strict=True):
             for _ in range(repeats):
-                out = scaled(stage_channels, width)
-                layers.append(Conv[Conv.CONV, spatial_dims](channels, out, kernel_size=3, padding=1))
-                if norm is not None:
-                    layers.append(get_norm_layer(norm, spatial_dims, out))
-                layers.append(Act["relu"](inplace=True))
+                out = scaled(stage_channels, self.width)
+                layers.append(self.layers.conv(channels, out, 3, bias=True))
+                if self.layers.norm != "":
+                    layers.append(self.layers.normalisation(out))
+                layers.append(self.layers.activation(out))
                 channels = out
             layers.append(Pool[Pool.MAX, spatial_dims](kernel_size=2, stride=2))
         self.features = nn.Sequential(*layers)
         pool_size = pool_size or (7 if spatial_dims == 2 else 1)
-        self.avgpool = Pool[Pool.ADAPTIVEAVG, spatial_dims](pool_size)
-        hidden = scaled(_HIDDEN, width)
+        self.pool = self.layers.average_pool(pool_size)
+        hidden = scaled(_HIDDEN, self.width)
         self.hidden = nn.Sequential(
             nn.Linear(channels * pool_size**spatial_dims, hidden),
-            Act["relu"](inplace=True),
-            nn.Dropout(dropout),
+            self.layers.activation(hidden),
+            nn.Dropout(self.dropout_rate),
             nn.Linear(hidden, hidden),
-            Act["relu"](inplace=True),
-            nn.Dropout(dropout),
+            self.layers.activation(hidden),
         )
-        self.classifier = LinearHead(hidden, num_classes)
-        self._initialise(spatial_dims)
+        self._initialise()
+        self.finish(hidden, num_classes)
 
-    def _initialise(self, spatial_dims: int) -> None:
+    def _initialise(self) -> None:
         """He initialisation, without which the nets of this depth do not start to learn."""
-        for module in self.modules():
-            if isinstance(module, Conv[Conv.CONV, spatial_dims] | nn.Linear):
+        self.initialise()
+        for module in self.hidden:
+            if isinstance(module, nn.Linear):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.zeros_(module.bias)
-            elif isinstance(module, Norm[Norm.BATCH, spatial_dims]):
-                nn.init.ones_(module.weight)
-                nn.init.zeros_(module.bias)
+                nn.init.constant_(module.bias, 0.0)
+
+    def feature_map(self, x: torch.Tensor) -> torch.Tensor:
+        """Feature maps in front of the pooling, (B, F, ...)."""
+        return self.features(x)
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Activations of the last hidden layer, (B, F)."""
-        return self.hidden(self.avgpool(self.features(x)).flatten(1))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits, (B, num_classes)."""
-        return self.classifier(self.forward_features(x))
+        return self.dropout(self.hidden(self.pool(self.features(x)).flatten(1)))

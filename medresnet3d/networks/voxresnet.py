@@ -10,47 +10,35 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from monai.networks.layers.factories import Act, Conv
-from monai.networks.layers.utils import get_norm_layer
+from monai.networks.layers.factories import Conv
+from monai.networks.layers.utils import get_dropout_layer
 from torch import nn
 
-NormName = str | tuple[Any, ...]
-
-
-def _conv(
-    spatial_dims: int, in_channels: int, out_channels: int, kernel: int | Sequence[int] = 3, stride: int = 1
-) -> nn.Module:
-    """Convolution with the padding that keeps the size (or halves it, at stride two)."""
-    sizes = [kernel] * spatial_dims if isinstance(kernel, int) else list(kernel)
-    layer: nn.Module = Conv[Conv.CONV, spatial_dims](
-        in_channels, out_channels, kernel_size=tuple(sizes), stride=stride, padding=tuple(size // 2 for size in sizes)
-    )
-    return layer
+from medresnet3d.networks.layers.activations import LayerName, maxout_pieces
+from medresnet3d.networks.layers.batch_renorm import BATCH_NORMS
+from medresnet3d.networks.layers.choice import LayerChoice
+from medresnet3d.networks.layers.maxout import use_maxout
 
 
 class VoxRes(nn.Module):
-    """Pre-activation residual module: (norm, ReLU, convolution) twice, plus the input.
+    """Pre-activation residual module: (norm, activation, convolution) twice, plus the input.
 
     At ``channels=64`` in 3D it has 221,568 parameters.
 
     Args:
-        spatial_dims: 2 or 3.
+        layers: normalisation and activation; the paper uses batch normalisation and ReLU. With maxout both convolutions
+            are maxout layers, and no activation (``"maxout"``) or a ReLU (``"maxout_relu"``) stands before them.
         channels: channels in and out.
         kernel1: kernel size of the first convolution; the paper's figure may mean (1, 3, 3), the public code uses 3.
-        norm: normalisation as MONAI names it, or (name, options); the paper uses batch normalisation.
     """
 
-    def __init__(
-        self, spatial_dims: int, channels: int, kernel1: int | Sequence[int] = 3, norm: NormName = "batch"
-    ) -> None:
+    def __init__(self, layers: LayerChoice, channels: int, kernel1: int | Sequence[int] = 3) -> None:
         super().__init__()
         self.block = nn.Sequential(
-            get_norm_layer(norm, spatial_dims, channels),
-            Act["relu"](inplace=True),
-            _conv(spatial_dims, channels, channels, kernel1),
-            get_norm_layer(norm, spatial_dims, channels),
-            Act["relu"](inplace=True),
-            _conv(spatial_dims, channels, channels),
+            *_norm_act(layers, channels),
+            layers.conv(channels, channels, kernel1, bias=True),
+            *_norm_act(layers, channels),
+            layers.conv(channels, channels, 3, bias=True),
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -58,20 +46,27 @@ class VoxRes(nn.Module):
         return x + self.block(x)
 
 
+def _norm_act(layers: LayerChoice, channels: int) -> tuple[nn.Module, nn.Module]:
+    """Normalisation and activation; without normalisation the input, which a sum still needs, is not overwritten."""
+    return layers.normalisation(channels), layers.activation(channels, in_place=layers.norm != "")
+
+
 class _Head(nn.Module):
     """Bring features of one resolution to full size by a deconvolution, then classify each voxel."""
 
     def __init__(
-        self, spatial_dims: int, channels: int, classes: int, kernel: int, stride: int, branch_conv: bool
+        self, layers: LayerChoice, channels: int, classes: int, level: int, branch_conv: bool, dropout: float
     ) -> None:
         super().__init__()
-        self.branch = _conv(spatial_dims, channels, channels, 1) if branch_conv else nn.Identity()
-        self.deconv = Conv[Conv.CONVTRANS, spatial_dims](channels, channels, kernel, stride=stride, padding=1)
-        self.activation = Act["relu"](inplace=True)
-        self.classifier = _conv(spatial_dims, channels, classes)
+        dims, kernel = layers.spatial_dims, (3, 4, 6, 10)[level]
+        self.branch = layers.conv(channels, channels, 1, bias=True) if branch_conv else nn.Identity()
+        self.deconv = Conv[Conv.CONVTRANS, dims](channels, channels, kernel, stride=2**level, padding=1)
+        self.activation = layers.activation(channels)
+        self.dropout = get_dropout_layer(dropout, dims)
+        self.classifier = layers.conv(channels, classes, 3, bias=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.classifier(self.activation(self.deconv(self.branch(x))))
+        return self.classifier(self.dropout(self.activation(self.deconv(self.branch(x)))))
 
 
 class VoxResNet(nn.Module):
@@ -89,7 +84,15 @@ class VoxResNet(nn.Module):
         width: channels of the residual modules; the two convolutions at full size have half of it.
         kernel1: kernel size of the first convolution in every residual module.
         branch_conv: add one 1x1x1 convolution to each of the four branches.
-        norm: normalisation as MONAI names it, or (name, options), e.g. ``("batch", {"momentum": 0.03})``.
+        norm: normalisation as MONAI names it, or (name, options), e.g. ``("batch", {"momentum": 0.03})``; ``""`` for
+            none.
+        act: activation by its name in MONAI's ``Act`` factory, or (name, options). With ``"maxout"`` or
+            ``"maxout_relu"`` all convolutions and deconvolutions but those that give the logits (and ``branch_conv``)
+            are maxout layers, see :class:`~medresnet3d.networks.classifier_base.ClassifierBase`.
+        dropout: rate at which whole channels are dropped before the logits of each head, in training.
+
+    Raises:
+        ConfigError: for an unknown activation.
 
     Example:
         >>> VoxResNet(in_channels=1, out_channels=4, width=16).eval()(torch.zeros(1, 1, 20, 16, 16)).shape
@@ -104,28 +107,31 @@ class VoxResNet(nn.Module):
         width: int = 64,
         kernel1: int | Sequence[int] = 3,
         branch_conv: bool = False,
-        norm: NormName = "batch",
+        norm: LayerName = "batch",
+        act: LayerName = "relu",
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         half = width // 2
+        layers = LayerChoice(spatial_dims, norm, act)
 
-        def norm_relu(channels: int) -> list[nn.Module]:
-            return [get_norm_layer(norm, spatial_dims, channels), Act["relu"](inplace=False)]
+        def stage(before: int, after: int, stride: int = 1) -> list[nn.Module]:
+            return [*_norm_act(layers, before), layers.conv(before, after, 3, stride=stride, bias=True)]
 
         def modules() -> list[nn.Module]:
-            return [VoxRes(spatial_dims, width, kernel1, norm) for _ in range(2)]
+            return [VoxRes(layers, width, kernel1) for _ in range(2)]
 
-        self.stage1 = nn.Sequential(
-            _conv(spatial_dims, in_channels, half), *norm_relu(half), _conv(spatial_dims, half, half)
-        )
-        self.stage2 = nn.Sequential(*norm_relu(half), _conv(spatial_dims, half, width, stride=2), *modules())
-        self.stage3 = nn.Sequential(*norm_relu(width), _conv(spatial_dims, width, width, stride=2), *modules())
-        self.stage4 = nn.Sequential(*norm_relu(width), _conv(spatial_dims, width, width, stride=2), *modules())
+        self.stage1 = nn.Sequential(layers.conv(in_channels, half, 3, bias=True), *stage(half, half))
+        self.stage2 = nn.Sequential(*stage(half, width, 2), *modules())
+        self.stage3 = nn.Sequential(*stage(width, width, 2), *modules())
+        self.stage4 = nn.Sequential(*stage(width, width, 2), *modules())
         self.norm_frozen = False
-        self.head1 = _Head(spatial_dims, half, out_channels, 3, 1, branch_conv)
-        self.head2 = _Head(spatial_dims, width, out_channels, 4, 2, branch_conv)
-        self.head3 = _Head(spatial_dims, width, out_channels, 6, 4, branch_conv)
-        self.head4 = _Head(spatial_dims, width, out_channels, 10, 8, branch_conv)
+        self.head1 = _Head(layers, half, out_channels, 0, branch_conv, dropout)
+        self.head2 = _Head(layers, width, out_channels, 1, branch_conv, dropout)
+        self.head3 = _Head(layers, width, out_channels, 2, branch_conv, dropout)
+        self.head4 = _Head(layers, width, out_channels, 3, branch_conv, dropout)
+        if maxout_pieces(act):
+            use_maxout(self, maxout_pieces(act), r"\b(classifier|branch)$")
 
     @torch.jit.unused
     def freeze_norm(self, frozen: bool = True) -> None:
@@ -143,7 +149,7 @@ class VoxResNet(nn.Module):
         super().train(mode)
         if self.norm_frozen:
             for module in self.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                if isinstance(module, BATCH_NORMS):
                     module.eval()
         return self
 
@@ -191,11 +197,8 @@ class AutoContextVoxResNet(nn.Module):
         spatial_dims: 2 or 3.
         in_channels: modalities M.
         out_channels: classes K; the second net has M + K input channels.
-        width: see :class:`VoxResNet`; both nets have it.
-        kernel1: see :class:`VoxResNet`.
-        branch_conv: see :class:`VoxResNet`.
-        norm: see :class:`VoxResNet`.
         freeze_first: keep the first net as it is while the second learns.
+        options: see :class:`VoxResNet`; both nets have them.
     """
 
     def __init__(
@@ -203,19 +206,15 @@ class AutoContextVoxResNet(nn.Module):
         spatial_dims: int = 3,
         in_channels: int = 1,
         out_channels: int = 4,
-        width: int = 64,
-        kernel1: int | Sequence[int] = 3,
-        branch_conv: bool = False,
-        norm: NormName = "batch",
+        *,
         freeze_first: bool = False,
+        **options: Any,
     ) -> None:
         super().__init__()
         self.freeze_first = freeze_first
         self.norm_frozen = False
-        self.first = VoxResNet(spatial_dims, in_channels, out_channels, width, kernel1, branch_conv, norm)
-        self.second = VoxResNet(
-            spatial_dims, in_channels + out_channels, out_channels, width, kernel1, branch_conv, norm
-        )
+        self.first = VoxResNet(spatial_dims, in_channels, out_channels, **options)
+        self.second = VoxResNet(spatial_dims, in_channels + out_channels, out_channels, **options)
         if freeze_first:
             self.first.requires_grad_(False)
 
@@ -242,18 +241,11 @@ class AutoContextVoxResNet(nn.Module):
 
 
 def build_voxresnet(
-    spatial_dims: int = 3,
-    in_channels: int = 1,
-    out_channels: int = 4,
-    width: int = 64,
-    kernel1: int | Sequence[int] = 3,
-    branch_conv: bool = False,
-    norm: NormName = "batch",
-    auto_context: bool = False,
+    spatial_dims: int = 3, in_channels: int = 1, out_channels: int = 4, *, auto_context: bool = False, **options: Any
 ) -> VoxResNet | AutoContextVoxResNet:
     """Make a :class:`VoxResNet`, or with ``auto_context`` two of them in a row (:class:`AutoContextVoxResNet`).
 
-    The other arguments are those of the classes.
+    The other arguments, ``act``, ``norm`` and ``dropout`` among them, are those of the classes.
     """
     network = AutoContextVoxResNet if auto_context else VoxResNet
-    return network(spatial_dims, in_channels, out_channels, width, kernel1, branch_conv, norm)
+    return network(spatial_dims, in_channels, out_channels, **options)

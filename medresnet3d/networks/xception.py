@@ -6,33 +6,32 @@ Paper: F. Chollet. Xception: deep learning with depthwise separable convolutions
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
-from monai.networks.layers.factories import Act, Conv, Pool
-from monai.networks.layers.utils import get_norm_layer
 from torch import nn
 
-from medresnet3d.networks.heads.linear import LinearHead
+from medresnet3d.networks.classifier_base import ClassifierBase
+from medresnet3d.networks.layers.choice import LayerChoice
 from medresnet3d.networks.width import scaled
 
 
 class SeparableConv(nn.Module):
     """Depthwise 3-convolution and pointwise convolution with nothing between them.
 
-    It has ``in_channels * 3**spatial_dims + in_channels * out_channels`` weights.
+    It has ``in_channels * 3**spatial_dims + in_channels * out_channels`` weights. With maxout the pointwise convolution
+    alone has several pieces.
 
     Args:
-        spatial_dims: 2 or 3.
+        layers: what it is made of.
         in_channels: channels in.
         out_channels: channels out.
     """
 
-    def __init__(self, spatial_dims: int, in_channels: int, out_channels: int) -> None:
+    def __init__(self, layers: LayerChoice, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        conv = Conv[Conv.CONV, spatial_dims]
-        self.conv1 = conv(in_channels, in_channels, 3, padding=1, groups=in_channels, bias=False)
-        self.pointwise = conv(in_channels, out_channels, 1, bias=False)
+        self.conv1 = layers.conv(in_channels, in_channels, 3, groups=in_channels)
+        self.pointwise = layers.conv(in_channels, out_channels, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, in_channels, ...) to (B, out_channels, ...)."""
@@ -40,46 +39,38 @@ class SeparableConv(nn.Module):
 
 
 class XceptionBlock(nn.Module):
-    """Separable convolutions, each with ReLU before and normalisation after, plus a shortcut.
+    """Separable convolutions, each with activation before and normalisation after, plus a shortcut.
 
     Args:
-        spatial_dims: 2 or 3.
+        layers: what it is made of. With ``act="maxout"`` the separable convolutions are maxout layers and no activation
+            stands before them; with ``"maxout_relu"`` a ReLU does. The shortcut's convolution stays linear.
         channels: channels in, then channels after each separable convolution.
         stride: 2 ends with max pooling and strides the shortcut; 1 keeps the size.
-        relu_first: whether the first separable convolution has its ReLU (not in the first block of the network).
-        norm: normalisation, by its name in MONAI's factory.
+        act_first: whether there is an activation before the first separable convolution (not in the first block).
     """
 
-    def __init__(
-        self,
-        spatial_dims: int,
-        channels: tuple[int, ...],
-        stride: int = 1,
-        relu_first: bool = True,
-        norm: str | tuple = "batch",
-    ) -> None:
+    def __init__(self, layers: LayerChoice, channels: tuple[int, ...], stride: int = 1, act_first: bool = True) -> None:
         super().__init__()
         rep: list[nn.Module] = []
         for index, (before, after) in enumerate(pairwise(channels)):
-            if index or relu_first:
-                rep.append(Act["relu"](inplace=index > 0))  # the shortcut still needs the block's input
-            rep += [SeparableConv(spatial_dims, before, after), get_norm_layer(norm, spatial_dims, after)]
+            if index or act_first:
+                rep.append(layers.activation(before, in_place=index > 0))  # the shortcut still needs the block's input
+            rep += [SeparableConv(layers, before, after), layers.normalisation(after)]
         if stride > 1:
-            rep.append(Pool[Pool.MAX, spatial_dims](kernel_size=3, stride=stride, padding=1))
+            rep.append(layers.max_pool())
         self.rep = nn.Sequential(*rep)
         self.skip: nn.Module = nn.Identity()
         self.skipbn: nn.Module = nn.Identity()
         if stride > 1 or channels[0] != channels[-1]:
-            conv = Conv[Conv.CONV, spatial_dims]
-            self.skip = conv(channels[0], channels[-1], 1, stride=stride, bias=False)
-            self.skipbn = get_norm_layer(norm, spatial_dims, channels[-1])
+            self.skip = layers.conv(channels[0], channels[-1], 1, stride=stride)
+            self.skipbn = layers.normalisation(channels[-1])
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, channels[0], ...) to (B, channels[-1], ...)."""
         return self.rep(x) + self.skipbn(self.skip(x))
 
 
-class Xception(nn.Module):
+class Xception(ClassifierBase):
     """Xception (2D, three channels, 1000 classes: 22,855,952 parameters); names are those of Cadene's port and timm.
 
     Entry flow: convolutions of 32 (stride two) and 64 channels, residual blocks of 128, 256 and 728; middle flow:
@@ -90,69 +81,56 @@ class Xception(nn.Module):
         spatial_dims: 2 or 3.
         in_channels: channels of the image.
         num_classes: number of logits.
-        width: factor on every number of channels; 1.0 is the published size.
-        stem_stride: stride of the first convolution: 2 as published; 1 keeps detail in small cubes.
-        norm: normalisation, by its name in MONAI's factory.
+        options: see :class:`ClassifierBase`.
 
     Shapes: (B, in_channels, ...), every edge at least 8, to (B, num_classes) logits.
     """
 
     published_names: ClassVar[tuple[tuple[str, str], ...]] = ((r"^(fc|last_linear)\.", "classifier."),)
+    linear_layers: ClassVar[str] = r"\.conv1$|\bskip$"
 
-    def __init__(
-        self,
-        spatial_dims: int = 3,
-        in_channels: int = 1,
-        num_classes: int = 2,
-        width: float = 1.0,
-        stem_stride: int = 2,
-        norm: str | tuple = "batch",
-    ) -> None:
-        super().__init__()
+    def __init__(self, spatial_dims: int = 3, in_channels: int = 1, num_classes: int = 2, **options: Any) -> None:
+        super().__init__(spatial_dims, **options)
         c32, c64, c128, c256, c728, c1024, c1536, c2048 = (
-            scaled(channels, width) for channels in (32, 64, 128, 256, 728, 1024, 1536, 2048)
+            scaled(channels, self.width) for channels in (32, 64, 128, 256, 728, 1024, 1536, 2048)
         )
-        conv = Conv[Conv.CONV, spatial_dims]
-        self.act = Act["relu"](inplace=True)
-        self.conv1 = conv(in_channels, c32, 3, stride=stem_stride, bias=False)
-        self.bn1 = get_norm_layer(norm, spatial_dims, c32)
-        self.conv2 = conv(c32, c64, 3, bias=False)
-        self.bn2 = get_norm_layer(norm, spatial_dims, c64)
+        layers = self.layers
+        self.conv1 = layers.conv(in_channels, c32, 3, stride=self.stem_stride, padding=0)
+        self.bn1 = layers.normalisation(c32)
+        self.act1 = layers.activation(c32)
+        self.conv2 = layers.conv(c32, c64, 3, padding=0)
+        self.bn2 = layers.normalisation(c64)
+        self.act2 = layers.activation(c64)
         middle = (c728,) * 4
-        self.block1 = XceptionBlock(spatial_dims, (c64, c128, c128), 2, False, norm)
-        self.block2 = XceptionBlock(spatial_dims, (c128, c256, c256), 2, True, norm)
-        self.block3 = XceptionBlock(spatial_dims, (c256, c728, c728), 2, True, norm)
-        self.block4 = XceptionBlock(spatial_dims, middle, 1, True, norm)
-        self.block5 = XceptionBlock(spatial_dims, middle, 1, True, norm)
-        self.block6 = XceptionBlock(spatial_dims, middle, 1, True, norm)
-        self.block7 = XceptionBlock(spatial_dims, middle, 1, True, norm)
-        self.block8 = XceptionBlock(spatial_dims, middle, 1, True, norm)
-        self.block9 = XceptionBlock(spatial_dims, middle, 1, True, norm)
-        self.block10 = XceptionBlock(spatial_dims, middle, 1, True, norm)
-        self.block11 = XceptionBlock(spatial_dims, middle, 1, True, norm)
-        self.block12 = XceptionBlock(spatial_dims, (c728, c728, c1024), 2, True, norm)
-        self.conv3 = SeparableConv(spatial_dims, c1024, c1536)
-        self.bn3 = get_norm_layer(norm, spatial_dims, c1536)
-        self.conv4 = SeparableConv(spatial_dims, c1536, c2048)
-        self.bn4 = get_norm_layer(norm, spatial_dims, c2048)
-        self.pool = Pool[Pool.ADAPTIVEAVG, spatial_dims](1)
-        self.classifier = LinearHead(c2048, num_classes)
-        for module in self.modules():
-            if isinstance(module, conv):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        self.block1 = XceptionBlock(layers, (c64, c128, c128), 2, act_first=False)
+        self.block2 = XceptionBlock(layers, (c128, c256, c256), 2)
+        self.block3 = XceptionBlock(layers, (c256, c728, c728), 2)
+        self.block4 = XceptionBlock(layers, middle)
+        self.block5 = XceptionBlock(layers, middle)
+        self.block6 = XceptionBlock(layers, middle)
+        self.block7 = XceptionBlock(layers, middle)
+        self.block8 = XceptionBlock(layers, middle)
+        self.block9 = XceptionBlock(layers, middle)
+        self.block10 = XceptionBlock(layers, middle)
+        self.block11 = XceptionBlock(layers, middle)
+        self.block12 = XceptionBlock(layers, (c728, c728, c1024), 2)
+        self.conv3 = SeparableConv(layers, c1024, c1536)
+        self.bn3 = layers.normalisation(c1536)
+        self.act3 = layers.activation(c1536)
+        self.conv4 = SeparableConv(layers, c1536, c2048)
+        self.bn4 = layers.normalisation(c2048)
+        self.act4 = layers.activation(c2048)
+        self.pool = layers.average_pool()
+        self.initialise()
+        self.finish(c2048, num_classes)
 
-    def forward_features(self, x: torch.Tensor) -> torch.Tensor:
-        """Globally pooled features, (B, F)."""
-        x = self.act(self.bn1(self.conv1(x)))
-        x = self.act(self.bn2(self.conv2(x)))
+    def feature_map(self, x: torch.Tensor) -> torch.Tensor:
+        """Feature maps in front of the pooling, (B, F, ...)."""
+        x = self.act1(self.bn1(self.conv1(x)))
+        x = self.act2(self.bn2(self.conv2(x)))
         x = self.block3(self.block2(self.block1(x)))
         x = self.block7(self.block6(self.block5(self.block4(x))))
         x = self.block11(self.block10(self.block9(self.block8(x))))
         x = self.block12(x)
-        x = self.act(self.bn3(self.conv3(x)))
-        x = self.act(self.bn4(self.conv4(x)))
-        return self.pool(x).flatten(1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits, (B, num_classes)."""
-        return self.classifier(self.forward_features(x))
+        x = self.act3(self.bn3(self.conv3(x)))
+        return self.act4(self.bn4(self.conv4(x)))

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import nn
+
 from medresnet3d.networks.densenet import DenseNetClassifier
 from tests.networks.base import ClassifierSuite
 
@@ -15,6 +17,10 @@ class TestDenseNetClassifier(ClassifierSuite):
 
     def build(self, spatial_dims: int = 3, width: float = 0.0625, **options: Any) -> DenseNetClassifier:
         return DenseNetClassifier(spatial_dims, width=width, **options)
+
+    def seeded(self, spatial_dims: int, seed: int = 0) -> nn.Module:
+        """Seed 0 gives 3D logits that cancel to 0.003, so that a bf16 error relative to them says nothing."""
+        return super().seeded(spatial_dims, seed + 1)
 
 
 def test_stem_stride_keeps_detail() -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from medresnet3d.networks.layers.choice import LayerChoice
 from medresnet3d.networks.mobilenet import MobileNetV1, SeparableBlock
 from tests.networks.base import ClassifierSuite
 
@@ -20,6 +21,6 @@ class TestMobileNetV1(ClassifierSuite):
 
 @pytest.mark.parametrize(("spatial_dims", "kernel"), [(2, 9), (3, 27)])
 def test_separable_convolution_has_the_weights_of_the_formula(spatial_dims: int, kernel: int) -> None:
-    block = SeparableBlock(spatial_dims, 12, 20)
+    block = SeparableBlock(LayerChoice(spatial_dims), 12, 20)
     weights = sum(p.numel() for p in [*block.conv_dw.parameters(), *block.conv_pw.parameters()])
     assert weights == 12 * kernel + 12 * 20

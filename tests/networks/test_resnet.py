@@ -2,10 +2,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
-from monai.networks.nets import resnet18, resnet50
+from monai.networks.nets import ResNet, resnet18, resnet50
 
-from medresnet3d.networks.resnet import ResNetClassifier
+from medresnet3d.errors import ConfigError
+from medresnet3d.networks.layers.choice import LayerChoice
+from medresnet3d.networks.resnet import BasicBlock, MultiBranchBlock, ResNetClassifier
 from tests.networks.base import ClassifierSuite
 
 IMAGENET = {"spatial_dims": 2, "in_channels": 3, "num_classes": 1000, "width": 1.0}
@@ -34,6 +37,13 @@ class TestResNetClassifierBottleneck(ClassifierSuite):
         return ResNetClassifier(50, spatial_dims, width=0.03125, **options)
 
 
+class TestMultiBranchResNet(ClassifierSuite):
+    steps = 80  # the random multipliers make the loss noisy
+
+    def build(self, spatial_dims: int = 3, **options: Any) -> ResNetClassifier:
+        return ResNetClassifier(10, spatial_dims, width=0.03125, branches=2, **options)
+
+
 def test_monai_defaults_differ_by_the_shortcut_bias_alone() -> None:
     """MONAI's own counts, 33,161,922 and 46,163,010, are ours plus one bias for each output channel of a shortcut."""
     with torch.device("meta"):
@@ -57,3 +67,53 @@ def test_stem_stride_is_two_as_published_and_one_on_request() -> None:
             network.conv1, network.maxpool, network.layer1, network.layer2, network.layer3, network.layer4
         )
         assert stages(image).shape[-2:] == (edge, edge)
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_the_answer_is_that_of_monais_resnet_with_the_same_weights(depth: int, spatial_dims: int) -> None:
+    torch.manual_seed(0)
+    block, layers = ("basic", [2, 2, 2, 2]) if depth == 18 else ("bottleneck", [3, 4, 6, 3])
+    theirs = ResNet(
+        block, layers, [2, 4, 8, 16], spatial_dims, 1, conv1_t_stride=2, num_classes=2, bias_downsample=False
+    )
+    ours = ResNetClassifier(depth, spatial_dims, width=0.03125)
+    ours.load_state_dict({name.replace("fc.", "classifier."): value for name, value in theirs.state_dict().items()})
+    image = torch.rand(3, 1, *[33] * spatial_dims)
+    for training in (True, False):
+        torch.testing.assert_close(ours.train(training)(image), theirs.train(training)(image))
+
+
+def test_several_branches_have_their_own_functions_and_one_shortcut() -> None:
+    one, three = ResNetClassifier(18, 2, width=0.0625), ResNetClassifier(18, 2, width=0.0625, branches=3)
+    block = three.layer2[0]
+    assert isinstance(block, MultiBranchBlock)
+    assert len(block.residual.branches) == 3
+    functions = sum(
+        p.numel()
+        for stage in (one.layer1, one.layer2, one.layer3, one.layer4)
+        for b in stage
+        for name, p in b.named_parameters()
+        if "downsample" not in name
+    )
+    assert sum(p.numel() for p in three.parameters()) == sum(p.numel() for p in one.parameters()) + 2 * functions
+
+
+def test_one_branch_with_its_multiplier_is_the_ordinary_block() -> None:
+    torch.manual_seed(0)
+    layers, image = LayerChoice(2), torch.randn(3, 4, 8, 8)
+    plain, branched = BasicBlock(layers, 4, 6, 2), MultiBranchBlock(BasicBlock, layers, 4, 6, 2, branches=1)
+    branched.load_state_dict(
+        {
+            name if name.startswith("downsample") else f"residual.branches.0.{name}": value
+            for name, value in plain.state_dict().items()
+        }
+    )
+    for training in (True, False):
+        torch.testing.assert_close(branched.train(training)(image), plain.train(training)(image))
+
+
+@pytest.mark.parametrize("options", [{"depth": 20}, {"branches": 0}])
+def test_a_depth_that_is_not_published_or_no_branch_is_refused(options: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match="give one of 10, 18, 34, 50, 101, 152"):
+        ResNetClassifier(**options)

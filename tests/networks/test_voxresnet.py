@@ -8,6 +8,9 @@ from monai.losses import DiceCELoss
 from torch import nn
 
 from medresnet3d.losses.deep_supervision import FadingDeepSupervisionLoss
+from medresnet3d.networks.layers.activations import SURVEY
+from medresnet3d.networks.layers.choice import LayerChoice
+from medresnet3d.networks.layers.maxout import MaxPieces
 from medresnet3d.networks.voxresnet import AutoContextVoxResNet, VoxRes, VoxResNet, build_voxresnet
 from tests.networks.base import NetworkSuite
 
@@ -47,7 +50,7 @@ class TestAutoContextVoxResNet(NetworkSuite):
 
 
 def test_module_has_the_published_number_of_parameters() -> None:
-    assert count(VoxRes(3, 64)) == 221_568
+    assert count(VoxRes(LayerChoice(3), 64)) == 221_568
 
 
 def test_convolutions_are_those_of_the_code_or_of_the_paper() -> None:
@@ -92,8 +95,9 @@ def test_without_auxiliary_weight_the_gradient_is_that_of_the_main_output() -> N
     assert not all(torch.equal(a, b) for a, b in zip(main, on, strict=True))
 
 
-def test_frozen_normalisation_keeps_its_statistics_and_lets_weights_learn() -> None:
-    network = build_voxresnet(width=8).train()
+@pytest.mark.parametrize("norm", ["batch", "batch_renorm"])
+def test_frozen_normalisation_keeps_its_statistics_and_lets_weights_learn(norm: str) -> None:
+    network = build_voxresnet(width=8, norm=norm).train()
     network(torch.randn(2, 1, 16, 16, 16))
     network.freeze_norm()
     network.train()
@@ -105,6 +109,37 @@ def test_frozen_normalisation_keeps_its_statistics_and_lets_weights_learn() -> N
     network.freeze_norm(False)
     network(torch.randn(2, 1, 16, 16, 16))
     assert not all(torch.equal(before[name], buffer) for name, buffer in network.named_buffers())
+
+
+@pytest.mark.parametrize("auto_context", [False, True])
+@pytest.mark.parametrize("act", [*SURVEY, "maxout_relu"])
+def test_every_activation_reaches_every_place(act: str, auto_context: bool) -> None:
+    torch.manual_seed(0)
+    network = build_voxresnet(2, width=8, act=act, norm="batch_renorm", dropout=0.2, auto_context=auto_context).train()
+    if act not in ("relu", "maxout_relu"):
+        assert not [module for module in network.modules() if isinstance(module, nn.ReLU)]
+    generator = torch.Generator().manual_seed(1)
+    outputs = network(torch.rand(2, 1, 17, 16, generator=generator))
+    sum((output * torch.randn(output.shape, generator=generator)).sum() for output in outputs).backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+
+
+def test_maxout_doubles_all_convolutions_but_those_of_the_logits() -> None:
+    plain, network = VoxResNet(width=8, branch_conv=True), VoxResNet(width=8, branch_conv=True, act="maxout").eval()
+    doubled = sum(isinstance(module, MaxPieces) for module in network.modules())
+    assert doubled == convolutions(plain) - 8 + 4  # but four branches and four classifiers; and the deconvolutions
+    image = torch.rand(1, 1, 16, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.jit.script(network)(image), network(image))
+
+
+def test_dropout_drops_whole_channels_in_front_of_the_logits() -> None:
+    head = VoxResNet(2, width=8, dropout=0.5).train().head2
+    dropped = head.dropout(torch.ones(4, 8, 5, 5)).flatten(2)
+    assert set(dropped.amax(2).flatten().tolist()) == {0.0, 2.0}
+    assert torch.equal(dropped.amax(2), dropped.amin(2))
 
 
 def test_frozen_first_net_neither_learns_nor_changes_its_statistics() -> None:
