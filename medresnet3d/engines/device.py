@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from medresnet3d.data.seeding import seed_global
 from medresnet3d.errors import ConfigError
+from medresnet3d.networks.layers.batch_renorm import synchronise_batch_renorm
 
 
 def select_device(name: str | torch.device = "auto") -> torch.device:
@@ -89,7 +90,7 @@ def distribute(network: nn.Module, device: torch.device | str) -> nn.Module:
 
     Batch normalisation layers are then computed over the samples of all processes on CUDA (``SyncBatchNorm``); on the
     CPU, which has no such layer, each process normalises by its own samples and the running statistics are those of
-    rank 0.
+    rank 0. Batch renormalisation is computed over all samples on both.
     """
     device = torch.device(device)
     network = network.to(device)
@@ -97,6 +98,7 @@ def distribute(network: nn.Module, device: torch.device | str) -> nn.Module:
         return network
     if device.type == "cuda":
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    synchronise_batch_renorm(network)
     return DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
 
 

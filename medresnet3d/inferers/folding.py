@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from medresnet3d.inferers.tracing import Call, Key, Trace, trace
+from medresnet3d.networks.layers.batch_renorm import BatchRenorm
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -59,7 +60,7 @@ class WideOutput(nn.Module):
 
 
 def fold(network: nn.Module, shape: tuple[int, ...]) -> Folded:
-    """Fold batch normalisations into convolutions and compute activations in place, in ``network`` itself.
+    """Fold batch (re)normalisations into convolutions and compute activations in place, in ``network`` itself.
 
     A normalisation is folded when it is the only reader of the output of a convolution and both run once in a pass;
     an activation overwrites its input when nothing else reads that. Where the network's output is a sum, the
@@ -75,9 +76,11 @@ def fold(network: nn.Module, shape: tuple[int, ...]) -> Folded:
 
     Raises:
         ConfigError: if the network cannot be followed on shapes alone; it is unchanged then, but for dropout layers
-            (which do nothing in eval mode) and activations, which are not in place any more.
+            (which do nothing in eval mode), batch renormalisation (which is batch normalisation then) and activations,
+            which are not in place any more.
     """
     _replace_dropouts(network)
+    _replace_renorms(network)
     for module in network.modules():
         if type(module) in _INPLACE:
             module.inplace = False  # type: ignore[assignment]
@@ -104,6 +107,13 @@ def _replace_dropouts(network: nn.Module) -> None:
     for name, module in list(network.named_modules()):
         if name and type(module) in _DROPOUTS:
             replace_module(network, name, nn.Identity())
+
+
+def _replace_renorms(network: nn.Module) -> None:
+    """Batch renormalisation is batch normalisation in eval mode."""
+    for name, module in list(network.named_modules()):
+        if name and isinstance(module, BatchRenorm) and _is_plain(module):
+            replace_module(network, name, module.as_batch_norm())
 
 
 def _is_plain(module: nn.Module) -> bool:

@@ -9,6 +9,8 @@ from monai.networks.nets import BasicUNet, DynUNet, UNet
 from torch import nn
 
 from medresnet3d.inferers.folding import fold
+from medresnet3d.networks.layers.batch_renorm import BatchRenorm3d
+from medresnet3d.networks.resnet import ResNetClassifier
 from medresnet3d.networks.voxresnet import VoxResNet
 
 SHAPE = (1, 1, 16, 16, 16)
@@ -65,6 +67,27 @@ def test_grouped_and_transposed_convolutions(kind: Any, groups: int, bias: bool)
     error, done = difference(network)
     assert error < 1e-5
     assert (done.norms, done.in_place) == (1, 1)
+
+
+def renormalising() -> list[tuple[nn.Module, int, int]]:
+    return [
+        (VoxResNet(3, 1, 4, width=8, norm="batch_renorm"), 7, 9),
+        (nn.Sequential(nn.Conv3d(1, 4, 3), BatchRenorm3d(4, affine=False), nn.ReLU()), 1, 0),
+        (ResNetClassifier(10, 3, width=0.0625, norm="batch_renorm", act="maxout"), 3, 9),
+    ]
+
+
+@pytest.mark.parametrize(("network", "folded", "left"), renormalising(), ids=["voxresnet", "bare", "maxout"])
+def test_batch_renormalisation_goes_as_batch_normalisation_does(network: nn.Module, folded: int, left: int) -> None:
+    """After maxout nothing can be folded, but the answers stay; the projections of shortcuts have no maxout."""
+    torch.manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, BatchRenorm3d):
+            module.running_mean.uniform_(-0.3, 0.3)
+            module.running_std.uniform_(0.7, 1.5)
+    error, done = difference(network)
+    assert error < 1e-5
+    assert (done.norms, done.norms_left) == (folded, left)
 
 
 class Skip(nn.Module):
