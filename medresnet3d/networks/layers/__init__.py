@@ -13,6 +13,7 @@ from medresnet3d.networks.layers.maxout import DoubleActivation, Maxout, MaxoutC
 from medresnet3d.networks.layers.noisy_softplus import NoisySoftplus, NSPConv, NSPLinear
 from medresnet3d.networks.layers.random_multiplier import RandomMultiplier
 from medresnet3d.networks.layers.rrelu import PaperRReLU
+from medresnet3d.networks.layers.spiking import LIFNeuron, SpikingNetwork
 
 register_activations()
 register_batch_renorm()
@@ -25,6 +26,7 @@ __all__ = [
     "DropConnectConv",
     "DropConnectHead",
     "DropConnectLinear",
+    "LIFNeuron",
     "Maxout",
     "MaxoutConv",
     "NSPConv",
@@ -32,6 +34,7 @@ __all__ = [
     "NoisySoftplus",
     "PaperRReLU",
     "RandomMultiplier",
+    "SpikingNetwork",
     "resolve_activation",
     "synchronise_batch_renorm",
 ]
