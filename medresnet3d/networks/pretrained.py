@@ -9,7 +9,7 @@ import hashlib
 import os
 import pickle
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from medresnet3d.errors import WeightsError
+
+BATCH_NORM_EPS = 1e-5
+"""What torchvision's and timm's batch normalisation adds to the variance in these networks."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,8 @@ def load_imagenet(
     other than three channels, the kernels of the first layer are summed over red, green and blue and shared equally
     among the channels, which for a grey image gives what its three-fold copy would give. A last layer with another
     number of classes is left alone. For a VGG with a smaller pooled map than 7x7 the first hidden layer's weights are
-    summed over the places that are now one, which is exact where the map is constant.
+    summed over the places that are now one, which is exact where the map is constant. A network with
+    ``norm="batch_renorm"`` takes the statistics of the published batch normalisation.
 
     Args:
         network: a network made by :func:`medresnet3d.networks.classifier.build_classifier`, at the published width.
@@ -80,6 +84,7 @@ def load_imagenet(
     published = _read_tensors(path)
     target = network.state_dict()
     named = {_our_name(network, name): tensor for name, tensor in published.items()}
+    named = dict(_for_batch_renorm(name, tensor, target) for name, tensor in named.items())
     unknown = sorted(set(named) - set(target))
     missing = sorted(name for name in set(target) - set(named) if not name.endswith("num_batches_tracked"))
     if unknown or missing:
@@ -118,6 +123,14 @@ def _our_name(network: nn.Module, name: str) -> str:
         if count:
             return renamed
     return name
+
+
+def _for_batch_renorm(name: str, tensor: Tensor, target: Mapping[str, Tensor]) -> tuple[str, Tensor]:
+    """The running variance as the running deviation that a network with batch renormalisation has in its place."""
+    deviation = f"{name.removesuffix('running_var')}running_std"
+    if name.endswith("running_var") and name not in target and deviation in target:
+        return deviation, (tensor + BATCH_NORM_EPS).sqrt()
+    return name, tensor
 
 
 def _fit(tensor: Tensor, shape: torch.Size, axis: int) -> Tensor | None:

@@ -81,6 +81,17 @@ def test_a_published_checkpoint_fills_the_2d_network(arch: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("arch", SMALL)
+def test_a_network_with_batch_renormalisation_takes_the_published_statistics(arch: str, tmp_path: Path) -> None:
+    source = randomised(arch, width=0.0625)
+    torch.save(published(arch, source), tmp_path / "weights.pth")
+    network = build_classifier(arch, 2, 3, 7, width=0.0625, norm="batch_renorm").eval()
+    load_imagenet(network, tmp_path / "weights.pth")
+    image = torch.rand(1, 3, 40, 40)
+    with torch.no_grad():
+        torch.testing.assert_close(network(image), source(image), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("arch", SMALL)
 def test_inflated_network_answers_a_depth_constant_volume_as_the_2d_network_its_slice(
     arch: str, tmp_path: Path
 ) -> None:
