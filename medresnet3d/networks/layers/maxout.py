@@ -88,26 +88,16 @@ class MaxoutConv(nn.Sequential):
         super().__init__(conv(in_channels, out_channels * pieces, kernel_size, **options), competing)
 
 
-class DoubleActivation(nn.Sequential):
+class DoubleActivation(MaxoutConv):
     """Maxout, then ReLU, as two activations after one convolution: ``relu(maxout(conv(x)))``.
 
-    The order is that of the survey's account of Gan et al. (2019); the number of pieces is not known there, so two is
-    this project's choice.
-
-    Args:
-        spatial_dims: 1, 2 or 3.
-        in_channels: channels in.
-        out_channels: channels out.
-        kernel_size: edge of the kernel.
-        pieces: filters per output channel.
-        options: further arguments of torch's convolution.
+    The arguments are those of :class:`MaxoutConv`. The order is that of the survey's account of Gan et al. (2019); the
+    number of pieces is not known there, so the default, two, is this project's choice.
     """
 
-    def __init__(
-        self, spatial_dims: int, in_channels: int, out_channels: int, kernel_size: int, pieces: int = 2, **options: Any
-    ) -> None:
-        maxout = MaxoutConv(spatial_dims, in_channels, out_channels, kernel_size, pieces, **options)
-        super().__init__(maxout, nn.ReLU())
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.append(nn.ReLU())
 
 
 def widened(layer: Affine, pieces: int) -> nn.Sequential:

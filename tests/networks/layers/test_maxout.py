@@ -38,12 +38,12 @@ def test_convolutional_maxout_takes_the_larger_filter_at_each_place(spatial_dims
 def test_double_activation_is_relu_of_the_maximum_and_halves_the_channels_of_its_convolution() -> None:
     torch.manual_seed(0)
     layer, image = DoubleActivation(2, 1, 4, 3, padding=1), torch.randn(2, 1, 6, 6)
-    wide = layer[0][0](image)
+    wide = layer[0](image)
     output = layer(image)
     assert (wide.shape[1], output.shape[1]) == (8, 4)
     torch.testing.assert_close(output, torch.maximum(wide[:, 0::2], wide[:, 1::2]).clamp_min(0))
     output.sum().backward()
-    assert float(layer[0][0].weight.grad.abs().sum()) > 0
+    assert float(layer[0].weight.grad.abs().sum()) > 0
 
 
 @pytest.mark.parametrize(
