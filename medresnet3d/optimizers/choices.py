@@ -1,0 +1,35 @@
+"""Choosing a part by name: what a wrong name or option is answered with."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from medresnet3d.errors import ConfigError
+
+
+def require_name(kind: str, name: str, known: Iterable[str]) -> None:
+    """Refuse an unknown name.
+
+    Raises:
+        ConfigError: with the nearest name and the list of all.
+    """
+    names = sorted(known)
+    if name not in names:
+        near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ConfigError(f"There is no {kind} {name!r}{hint}; the names are {', '.join(names)}.")
+
+
+def require_options(kind: str, name: str, options: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Refuse options that the part does not take.
+
+    Raises:
+        ConfigError: with the options that it takes.
+    """
+    names = sorted(known)
+    unknown = sorted(set(options) - set(names))
+    if unknown:
+        takes = f"it takes {', '.join(names)}" if names else "it takes none"
+        raise ConfigError(f"The {kind} {name!r} has no option {', '.join(map(repr, unknown))}; {takes}.")
