@@ -90,7 +90,8 @@ def collect(engine: Any, session: Session, lr_scheduler: Any = None) -> dict[str
         lr_scheduler: the learning-rate schedule, if there is one.
     """
     loss = engine.loss_function
-    inside_epoch = session.epoch_open or engine.state.iteration % engine.state.epoch_length != 0
+    iteration = engine.state.iteration
+    inside_epoch = session.epoch_open or (iteration % engine.state.epoch_length != 0 and iteration < engine.total_steps)
     return {
         "network": undistributed(engine.network).state_dict(),
         "optimizer": engine.optimizer.state_dict(),
@@ -146,8 +147,11 @@ def restore(engine: Any, session: Session, state: Mapping[str, Any], path: Any, 
             f"{path} does not fit the network or optimizer of this run ({first}); "
             "resume with the configuration of the run."
         ) from error
-    engine.state.iteration = trainer["iteration"]
-    engine.state.epoch = trainer["iteration"] // trainer["epoch_length"]
+    iteration, length = trainer["iteration"], trainer["epoch_length"]
+    # the last epoch of a run with max_steps may be a part of one
+    at_an_end = session.epoch_open or iteration >= engine.total_steps
+    engine.state.iteration = iteration
+    engine.state.epoch = -(-iteration // length) if at_an_end else iteration // length
     set_random_state(state["random"])
 
 

@@ -90,7 +90,7 @@ class TrainHandlers:
             self._clear(resumed)
         self.interrupt.install()
         if self.is_main:
-            self.log.open(engine.state.iteration, engine.state.max_epochs * engine.state.epoch_length)
+            self.log.open(engine.state.iteration, engine.total_steps)
         self._saved_at = self._counted_at = time.monotonic()
         if self.session.epoch_open:
             load_metric_states(engine.train_metrics, self._metrics)
@@ -159,7 +159,7 @@ class TrainHandlers:
         loss = float(torch.as_tensor(output[CommonKeys.LOSS]).mean())
         session.loss_sum += loss
         session.loss_count += 1
-        session.epoch_open = state.iteration % state.epoch_length == 0
+        session.epoch_open = state.iteration % state.epoch_length == 0 or state.iteration == engine.total_steps
         if self.lr_scheduler is not None and self.lr_unit == "iteration":
             self.lr_scheduler.step()
         self._count_time()
@@ -175,6 +175,8 @@ class TrainHandlers:
         row = self._row(engine) | self._validate(engine)
         if engine.interrupted is not None:
             return
+        if hasattr(self.lr_scheduler, "observe") and self._key in row:
+            self.lr_scheduler.observe(row[self._key])
         if self.lr_scheduler is not None and self.lr_unit == "epoch":
             self._step_lr(row)
         self._count_time()
@@ -212,7 +214,7 @@ class TrainHandlers:
     def _validate(self, engine: Any) -> dict[str, float]:
         """Validate if it is this epoch's turn; return the metrics as columns of metrics.csv."""
         epoch = engine.state.epoch
-        if self.validator is None or (epoch % self.interval and epoch != engine.state.max_epochs):
+        if self.validator is None or (epoch % self.interval and engine.state.iteration < engine.total_steps):
             return {}
         if dist.is_initialized():
             for buffer in undistributed(engine.network).buffers():
@@ -255,9 +257,8 @@ class TrainHandlers:
 
     def _interrupt(self, engine: Any) -> None:
         self._save(engine, "last")
-        total = engine.state.max_epochs * engine.state.epoch_length
         engine.interrupted = (
-            f"Stopped after iteration {engine.state.iteration} of {total} (epoch {engine.state.epoch} of "
+            f"Stopped after iteration {engine.state.iteration} of {engine.total_steps} (epoch {engine.state.epoch} of "
             f"{engine.state.max_epochs}); the state is saved in {self.checkpoint('last')}."
         )
         engine.terminate()
@@ -290,7 +291,8 @@ def train_handlers(
         output_dir: the run's folder.
         validator: engine that validates, with a key metric; ``None``: no validation, and the last weights are the best.
         interval: validate every so many epochs, and after the last.
-        lr_scheduler: a schedule of ``torch.optim.lr_scheduler`` (``ReduceLROnPlateau`` gets the key metric).
+        lr_scheduler: a schedule of ``torch.optim.lr_scheduler`` (``ReduceLROnPlateau`` gets the key metric) or of
+            :func:`medresnet3d.optimizers.build_lr_scheduler` (``adaptive_cosine`` observes the key metric).
         lr_unit: step the schedule after every ``"epoch"`` or ``"iteration"``.
         resume: go on from ``checkpoints/last.pt``, if there is one, instead of starting anew.
         checkpoint_seconds: save ``last.pt`` when the last one is that old; 0: after every iteration.

@@ -16,10 +16,12 @@ class FreezeNorm:
 
     Args:
         after: share of the iterations, 0 to 1; 1 or more: never.
+        steps: iterations of the whole training; ``None``: those of all epochs.
     """
 
-    def __init__(self, after: float = 0.2) -> None:
+    def __init__(self, after: float = 0.2, steps: int | None = None) -> None:
         self.after = after
+        self.steps = steps
 
     def attach(self, engine: Engine) -> None:
         """Attach to a :class:`medresnet3d.engines.Trainer` whose network has ``freeze_norm``."""
@@ -27,7 +29,7 @@ class FreezeNorm:
 
     def __call__(self, engine: Engine) -> None:
         """Freeze or not, as the iteration that begins has it."""
-        total = (engine.state.max_epochs or 0) * (engine.state.epoch_length or 0)
+        total = self.steps or (engine.state.max_epochs or 0) * (engine.state.epoch_length or 0)
         network: Any = undistributed(engine.network)  # type: ignore[attr-defined]
         frozen = engine.state.iteration > self.after * total
         if frozen != network.norm_frozen:

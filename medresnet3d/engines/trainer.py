@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -13,8 +14,9 @@ from torch import nn
 
 from medresnet3d.engines.head_loss import HeadLoss
 from medresnet3d.engines.inferer import PlainBatch, PrecisionInferer, main_output
+from medresnet3d.engines.l1 import L1Regulariser
 from medresnet3d.engines.precision import Precision
-from medresnet3d.errors import DataError
+from medresnet3d.errors import ConfigError, DataError
 from medresnet3d.losses.margin import MarginLoss
 
 
@@ -39,13 +41,20 @@ class Trainer(SupervisedTrainer):
             module, it is moved to the device.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``; see :class:`medresnet3d.engines.Precision`.
         gradient_clip: largest norm of the gradient of all parameters together; ``None``: as it is.
+        max_steps: end after that many iterations, in the middle of an epoch too, with the validation and the
+            checkpoints that belong to the end of an epoch; ``max_epochs`` still holds. ``None``: no such limit.
+        l1: factor of the sum of absolute weights; 0: no L1. It acts on the weights of layers, not on norms, biases and
+            slopes of PReLU.
+        l1_mode: ``penalty`` (part of the loss that is logged) or ``proximal`` (exact zeros); see
+            :mod:`medresnet3d.optimizers.l1`.
         prepare_batch: as in MONAI.
         inferer: as in MONAI.
         **options: all other arguments of ``monai.engines.SupervisedTrainer`` (``postprocessing``, ``key_train_metric``,
             ``train_handlers``, ...).
 
     Raises:
-        ConfigError: if the precision is unknown or the device does not have it, or the loss needs another network.
+        ConfigError: if the precision is unknown or the device does not have it, the loss needs another network, or an
+            option is out of range.
         DataError: while running, when the loss is no longer a finite number.
     """
 
@@ -59,13 +68,19 @@ class Trainer(SupervisedTrainer):
         loss_function: Callable[..., torch.Tensor],
         precision: str = "auto",
         gradient_clip: float | None = None,
+        max_steps: int | None = None,
+        l1: float = 0.0,
+        l1_mode: str = "penalty",
         prepare_batch: Callable[..., Any] | None = None,
         inferer: Callable[..., Any] | None = None,
         **options: Any,
     ) -> None:
+        if max_steps is not None and max_steps < 1:
+            raise ConfigError(f"max_steps is {max_steps}; give 1 or more iterations, or none to train by epochs.")
         number_format = Precision(precision)
         self.precision = number_format.resolve(torch.device(device))
         self.gradient_clip = gradient_clip
+        self.max_steps = max_steps
         if self.precision == "fp16":
             options |= {"amp": True, "amp_kwargs": {"dtype": torch.float16}}
         handlers = options.pop("train_handlers", None)
@@ -91,6 +106,7 @@ class Trainer(SupervisedTrainer):
         self.train_metrics = {**(options.get("key_train_metric") or {}), **(options.get("additional_metrics") or {})}
         self.add_event_handler(IterationEvents.FORWARD_COMPLETED, _check_labels)
         self.add_event_handler(IterationEvents.LOSS_COMPLETED, _check_loss)
+        L1Regulariser(l1, l1_mode).attach(self)
         self.add_event_handler(IterationEvents.LOSS_COMPLETED, _keep_main_output)
         if gradient_clip is not None:
             self.add_event_handler(IterationEvents.BACKWARD_COMPLETED, _clip_gradient)
@@ -99,9 +115,23 @@ class Trainer(SupervisedTrainer):
         if isinstance(loss_function, HeadLoss):
             # once more after the handlers, one of which may have loaded the weights of an ordinary network
             self.add_event_handler(Events.STARTED, loss_function.prepare)
+        if max_steps is not None:
+            # after the handlers, which count the iteration and restore a run that may have come to its end before
+            self.add_event_handler(Events.STARTED, _start_with_max_steps)
+            self.add_event_handler(Events.ITERATION_COMPLETED, _stop_at_max_steps)
+
+    @property
+    def total_steps(self) -> int:
+        """Iterations until the run's end, from its beginning: all epochs, or ``max_steps`` where that is less."""
+        by_epochs = self._steps_by_epochs
+        return by_epochs if self.max_steps is None else min(by_epochs, self.max_steps)
+
+    @property
+    def _steps_by_epochs(self) -> int:
+        return (self.state.max_epochs or 0) * (self.state.epoch_length or 0)
 
     def run(self) -> None:  # type: ignore[override]
-        """Train until ``max_epochs``, early stopping or Ctrl-C.
+        """Train until ``max_epochs``, ``max_steps``, early stopping or Ctrl-C.
 
         Raises:
             TrainingInterrupted: after Ctrl-C, when the state is saved.
@@ -148,3 +178,22 @@ def _clip_gradient(engine: Any) -> None:
     if engine.scaler is not None:
         engine.scaler.unscale_(engine.optimizer)
     nn.utils.clip_grad_norm_(engine.network.parameters(), engine.gradient_clip)
+
+
+def _start_with_max_steps(engine: Trainer) -> None:
+    if engine.max_steps is not None and engine.total_steps < engine.max_steps:
+        warnings.warn(
+            f"max_steps is {engine.max_steps}, but {engine.state.max_epochs} epochs of {engine.state.epoch_length} "
+            f"iterations end after {engine.total_steps}; raise max_epochs to train longer.",
+            stacklevel=2,
+        )
+    if engine.state.iteration >= engine.total_steps:
+        engine.terminate()
+
+
+def _stop_at_max_steps(engine: Trainer) -> None:
+    """End the epoch here, and with it the run."""
+    at_limit = engine.state.iteration == engine.max_steps
+    if at_limit and engine.state.iteration < engine._steps_by_epochs and engine.interrupted is None:
+        engine.fire_event(Events.EPOCH_COMPLETED)
+        engine.terminate()

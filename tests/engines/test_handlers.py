@@ -227,7 +227,9 @@ def test_killed_between_the_last_epoch_and_the_end_of_an_early_stop(tmp_path: Pa
     assert_same_run(tmp_path / "one", tmp_path / "two")
 
 
-@pytest.mark.parametrize(("schedule", "unit"), [("cosine", "iteration"), ("plateau", "epoch")])
+@pytest.mark.parametrize(
+    ("schedule", "unit"), [("cosine", "iteration"), ("plateau", "epoch"), ("adaptive", "iteration")]
+)
 def test_schedules_survive_a_resume(tmp_path: Path, schedule: str, unit: str) -> None:
     options: dict[str, Any] = {"schedule": schedule, "lr_unit": unit}
     make_trainer(tmp_path / "one", **options).run()
@@ -284,6 +286,61 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(DataError, match=r"last\.pt: the disk is full"):
         make_trainer(tmp_path, checkpoint_seconds=0).run()
+
+
+def test_adaptive_cosine_observes_the_key_metric(tmp_path: Path) -> None:
+    # nothing is learnt with a learning rate of 0, so that hardly any validation is better than the one before
+    trainer = make_trainer(tmp_path, epochs=8, learning_rate=0.0, schedule="adaptive", lr_unit="iteration")
+    trainer.run()
+    schedule = trainer.toy_handlers.lr_scheduler.schedule  # type: ignore[attr-defined]
+    values = [float(row["val_auc"]) for row in rows(tmp_path)]
+    assert schedule.best == max(values)
+    assert schedule.cycle == sum(value <= max(values[:i]) for i, value in enumerate(values) if i) > 2
+
+
+@pytest.mark.parametrize("steps", [3, 4, 6, 15])
+def test_max_steps_ends_the_run_as_the_last_epoch_would(tmp_path: Path, steps: int) -> None:
+    options: dict[str, Any] = {"interval": 3, "trainer_options": {"max_steps": steps}}
+    make_trainer(tmp_path / "one", **options).run()
+    table = rows(tmp_path / "one")
+    assert [int(row["iteration"]) for row in table] == [*range(4, steps, 4), steps]
+    assert table[-1]["val_auc"]
+    last, best = (load_checkpoint(tmp_path / "one" / "checkpoints" / f"{name}.pt") for name in ("last", "best"))
+    assert last["trainer"]["iteration"] == steps and last["session"]["finished"] is True
+    assert best["trainer"]["iteration"] <= steps
+    make_trainer(tmp_path / "one", resume=True, **options).run()  # changes nothing
+    make_trainer(tmp_path / "two", **options).run()
+    assert_same_run(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.parametrize("iteration", [1, 5, 6])
+def test_a_run_of_max_steps_resumes_bit_equal(tmp_path: Path, iteration: int) -> None:
+    options: dict[str, Any] = {"trainer_options": {"max_steps": 6}}
+    make_trainer(tmp_path / "one", **options).run()
+    assert "of 6 (epoch" in interrupt_after(tmp_path / "two", iteration, **options)
+    make_trainer(tmp_path / "two", resume=True, **options).run()
+    assert_same_run(tmp_path / "one", tmp_path / "two")
+
+
+def test_killed_before_the_last_validation_a_run_of_max_steps_ends_the_same(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"checkpoint_seconds": 0, "interval": 10, "trainer_options": {"max_steps": 6}}
+    make_trainer(tmp_path / "one", **options).run()
+    trainer = make_trainer(tmp_path / "two", **options)
+    trainer.toy_validator.add_event_handler(  # type: ignore[attr-defined]
+        "STARTED", lambda: (_ for _ in ()).throw(RuntimeError("the power went"))
+    )
+    with pytest.raises(RuntimeError, match="the power went"):
+        trainer.run()
+    assert load_checkpoint(tmp_path / "two" / "checkpoints" / "last.pt")["trainer"]["iteration"] == 6
+    make_trainer(tmp_path / "two", resume=True, **options).run()
+    assert_same_run(tmp_path / "one", tmp_path / "two")
+
+
+def test_max_steps_beyond_the_epochs_is_said(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="4 epochs of 4 iterations end after 16; raise max_epochs"):
+        make_trainer(tmp_path / "one", trainer_options={"max_steps": 17}).run()
+    make_trainer(tmp_path / "two").run()
+    assert_same_run(tmp_path / "one", tmp_path / "two")
 
 
 @pytest.mark.parametrize(

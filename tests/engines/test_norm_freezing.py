@@ -7,7 +7,7 @@ from medresnet3d.engines.norm_freezing import FreezeNorm
 from medresnet3d.networks.voxresnet import VoxResNet
 
 
-def run(after: float, first_epoch: int = 0) -> list[bool]:
+def run(after: float, first_epoch: int = 0, steps: int | None = None) -> list[bool]:
     network = VoxResNet(2, width=8)
     frozen: list[bool] = []
 
@@ -17,7 +17,7 @@ def run(after: float, first_epoch: int = 0) -> list[bool]:
 
     engine = Engine(step)
     engine.network = network  # type: ignore[attr-defined]
-    FreezeNorm(after).attach(engine)
+    FreezeNorm(after, steps).attach(engine)
     if first_epoch:
         engine.load_state_dict({"epoch": first_epoch, "max_epochs": 5, "epoch_length": 2})
     engine.run([torch.zeros(1)] * 2, max_epochs=5)
@@ -34,3 +34,7 @@ def test_a_run_that_goes_on_later_is_frozen_as_an_unbroken_one() -> None:
 
 def test_never_if_not_wanted() -> None:
     assert not any(run(1.0))
+
+
+def test_the_share_may_be_of_given_steps() -> None:
+    assert run(0.5, steps=4) == [False] * 2 + [True] * 8

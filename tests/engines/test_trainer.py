@@ -148,3 +148,20 @@ def test_training_on_cuda_lowers_the_loss(precision: str) -> None:
     optimizer = torch.optim.SGD(network.parameters(), 0.1)
     Trainer("cuda", 1, batches(20), network, optimizer, loss, precision=precision, gradient_clip=1.0).run()
     assert losses[-1] < 0.5 * losses[0]
+
+
+def test_max_steps_stops_without_handlers_too() -> None:
+    losses: list[float] = []
+
+    def loss(output: Any, label: torch.Tensor) -> torch.Tensor:
+        losses.append(1.0)
+        return output[0].mean()
+
+    trainer = make(DeepNetwork(), loss, batches(5), max_steps=2)
+    finished: list[int] = []
+    trainer.add_event_handler("EPOCH_COMPLETED", lambda engine: finished.append(engine.state.iteration))
+    trainer.run()
+    assert len(losses) == 2 and finished == [2]
+    assert trainer.total_steps == 2
+    with pytest.raises(ConfigError, match="max_steps is 0"):
+        make(DeepNetwork(), loss, max_steps=0)

@@ -17,6 +17,7 @@ from torch import nn
 
 from medresnet3d.data import SeededDataset, data_loader
 from medresnet3d.engines import Evaluator, Trainer, seed_everything, train_handlers
+from medresnet3d.optimizers import build_lr_scheduler
 
 CASES = 18
 
@@ -64,6 +65,7 @@ def make_trainer(
     schedule: str = "cosine",
     learning_rate: float = 1e-2,
     loss: Callable[..., torch.Tensor] | None = None,
+    trainer_options: dict[str, Any] | None = None,
     **handler_options: Any,
 ) -> Trainer:
     seed_everything(seed)
@@ -73,6 +75,8 @@ def make_trainer(
     optimizer = torch.optim.Adam(net.parameters(), learning_rate)
     if schedule == "plateau":
         scheduler: Any = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, "max", patience=0)
+    elif schedule == "adaptive":
+        scheduler = build_lr_scheduler(optimizer, "adaptive_cosine", 1000, warmup=2, patience=1)
     else:
         scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * 4)
     validator = None
@@ -87,9 +91,8 @@ def make_trainer(
         )
     handlers = train_handlers(output, validator, lr_scheduler=scheduler, seed=seed, **handler_options)
     criterion = nn.CrossEntropyLoss() if loss is None else loss
-    trainer = Trainer(
-        "cpu", epochs, loader, net, optimizer, criterion, precision="fp32", gradient_clip=1.0, train_handlers=[handlers]
-    )
+    options: dict[str, Any] = {"precision": "fp32", "gradient_clip": 1.0, "train_handlers": [handlers]}
+    trainer = Trainer("cpu", epochs, loader, net, optimizer, criterion, **options, **(trainer_options or {}))
     trainer.toy_validator = validator  # type: ignore[attr-defined]
     trainer.toy_handlers = handlers  # type: ignore[attr-defined]
     return trainer
