@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -174,7 +174,7 @@ def _start_worker(worker: int) -> None:
 
 def data_loader(
     dataset: Dataset,
-    batch_size: int = 1,
+    batch_size: int | Literal["all"] = 1,
     shuffle: bool = False,
     seed: int = 0,
     num_workers: int = 0,
@@ -184,7 +184,8 @@ def data_loader(
 
     Args:
         dataset: usually a :class:`SeededDataset`; any data set with a length will do.
-        batch_size: samples in a batch.
+        batch_size: samples in a batch; ``"all"`` or 0 puts the whole data set into one (with several processes, the
+            whole of each one's share): what gradient descent without "stochastic" or "mini-batch" means.
         shuffle: draw a new order in each epoch.
         seed: a non-negative integer.
         num_workers: worker processes; 0 loads in this process.
@@ -193,20 +194,21 @@ def data_loader(
 
     Raises:
         DataError: if the data set is empty.
-        ConfigError: if ``batch_size`` is below 1.
+        ConfigError: if ``batch_size`` is neither a number of samples nor ``"all"``.
     """
     size = len(dataset)  # type: ignore[arg-type]
     if size == 0:
         raise DataError("The data set is empty: there is nothing to load; check the manifest's lists.")
-    if batch_size < 1:
-        raise ConfigError(f"batch_size is {batch_size}; it must be 1 or more.")
+    if batch_size != "all" and (not isinstance(batch_size, int) or batch_size < 0):
+        raise ConfigError(f'batch_size is {batch_size!r}; give 1 or more, or "all" (or 0) for the whole data set.')
     sampler = SeededSampler(dataset, shuffle=shuffle, seed=seed)
+    samples: int = len(sampler) if batch_size in ("all", 0) else batch_size  # type: ignore[assignment]
     return SeededDataLoader(
         dataset,
-        batch_size=batch_size,
+        batch_size=samples,
         sampler=sampler,
         num_workers=num_workers,
-        drop_last=(shuffle and len(sampler) > batch_size) if drop_last is None else drop_last,
+        drop_last=(shuffle and len(sampler) > samples) if drop_last is None else drop_last,
         worker_init_fn=_start_worker,
         generator=torch.Generator().manual_seed(seed),
     )

@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 from medresnet3d.data.cases import case_ids
 from medresnet3d.data.datalists import convert, is_foreign
 from medresnet3d.data.manifest_rules import SECTIONS, class_names, problems, truth_key
-from medresnet3d.data.splits import assign_folds, choose_validation
+from medresnet3d.data.splits import assign_folds, choose_share, choose_validation
 from medresnet3d.errors import DataError
 
 Section = Literal["training", "validation", "test", "all"]
@@ -131,6 +131,7 @@ def items(
     fold: int | None = None,
     folds: int = 5,
     seed: int = 0,
+    fraction: float = 1.0,
 ) -> list[dict[str, Any]]:
     """List the items of one section of a manifest, ready for a transform pipeline.
 
@@ -146,6 +147,8 @@ def items(
         fold: number of the fold to validate on.
         folds: number of folds.
         seed: of the split.
+        fraction: share of the section's patients to list: the first ones of a seeded order, so that a larger share
+            contains a smaller one (a learning curve). The split comes first and does not depend on it.
 
     Returns:
         dictionaries with ``image`` and ``path`` (path or list of paths), ``case`` (unique name), and, where the
@@ -168,6 +171,8 @@ def items(
         held_out = _held_out(manifest, [entry.item for entry in training], validation_fraction, fold, folds, seed)
         chosen = [entry for entry, out in zip(training, held_out, strict=True) if out == (section == "validation")]
     nothing_wanted = section == "validation" and fold is None and validation_fraction == 0
+    if fraction != 1:
+        chosen = _first_share(manifest, chosen, fraction, seed)
     if not chosen and not nothing_wanted:
         raise DataError(f"{manifest.where}: nothing is listed under `{section}`; add entries or use another section.")
     for entry in chosen:
@@ -196,6 +201,17 @@ def _held_out(
     kept = [item for item, is_known in zip(training, known, strict=True) if is_known]
     held_out = iter(_split(manifest, kept, fraction, fold, folds, seed))
     return [next(held_out) if is_known else None for is_known in known]
+
+
+def _first_share(manifest: Manifest, chosen: list[_Listed], fraction: float, seed: int) -> list[_Listed]:
+    """The entries of a share of the patients; see :func:`medresnet3d.data.splits.choose_share`."""
+    known = _known_patients(manifest, [entry.item for entry in chosen])
+    kept = [entry for entry, is_known in zip(chosen, known, strict=True) if is_known]
+    patients, classes = [entry.item["patient"] for entry in kept], None
+    if manifest.task == "classification" and all("label" in entry.item for entry in kept):
+        classes = [entry.item["label"] for entry in kept]
+    taken = choose_share(patients, fraction, classes=classes, seed=seed)
+    return [entry for entry, is_taken in zip(kept, taken, strict=True) if is_taken]
 
 
 def _known_patients(manifest: Manifest, training: list[dict[str, Any]]) -> list[bool]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -73,3 +75,38 @@ def choose_validation(
     folds = max(2, min(share.denominator, len(set(patients))))
     chosen = min(folds - 1, max(1, round(fraction * folds)))
     return [fold < chosen for fold in assign_folds(patients, folds, classes=classes, seed=seed)]
+
+
+def choose_share(
+    patients: Sequence[str], fraction: float, *, classes: Sequence[int] | None = None, seed: int = 0
+) -> list[bool]:
+    """Say for every entry whether its patient is in the first share of all patients, in seeded order.
+
+    A larger fraction contains a smaller one (the points of a learning curve are nested), and the order of the entries
+    does not matter. With ``classes`` the classes take turns in proportion to their number of patients, so that small
+    shares hold about the same mixture; a patient's class is the largest among its entries.
+
+    Args:
+        patients: the patient of each entry.
+        fraction: share of the patients, above 0 and at most 1; at least one patient is taken.
+        classes: the class index of each entry.
+        seed: another seed gives another order.
+
+    Raises:
+        DataError: if the fraction is outside ``(0, 1]``.
+    """
+    if not 0 < fraction <= 1:
+        raise DataError(f"The training fraction is {fraction}; it must be above 0 and at most 1.")
+    class_of: dict[str, int] = {}
+    for patient, value in zip(patients, classes or [0] * len(patients), strict=True):
+        class_of[patient] = max(value, class_of.get(patient, value))
+    shuffled = sorted(class_of)
+    random.Random(seed).shuffle(shuffled)
+    sizes, seen = Counter(class_of.values()), Counter[int]()
+    places: dict[str, float] = {}
+    for patient in shuffled:
+        places[patient] = (seen[class_of[patient]] + 0.5) / sizes[class_of[patient]]
+        seen[class_of[patient]] += 1
+    ordered = sorted(shuffled, key=places.__getitem__)
+    chosen = set(ordered[: max(1, round(fraction * len(ordered)))])
+    return [patient in chosen for patient in patients]

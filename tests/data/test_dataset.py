@@ -185,6 +185,8 @@ def test_iterating_a_loader_leaves_the_global_generator_alone() -> None:
         ({"batch_size": 4}, [4, 2]),
         ({"batch_size": 4, "shuffle": True}, [4]),
         ({"batch_size": 8, "shuffle": True}, [6]),
+        ({"batch_size": "all", "shuffle": True}, [6]),
+        ({"batch_size": 0}, [6]),
         ({"batch_size": 4, "shuffle": True, "drop_last": False}, [4, 2]),
     ],
 )
@@ -197,5 +199,6 @@ def test_incomplete_batches_are_left_out_only_in_training(options: dict[str, Any
 def test_loader_errors() -> None:
     with pytest.raises(DataError, match="data set is empty"):
         data_loader(SeededDataset([]))
-    with pytest.raises(ConfigError, match="batch_size is 0"):
-        data_loader(noisy(), batch_size=0)
+    for wrong in (-1, "whole", 2.5):
+        with pytest.raises(ConfigError, match=f"batch_size is {wrong!r}; give 1 or more, or .all."):
+            data_loader(noisy(), batch_size=wrong)  # type: ignore[arg-type]

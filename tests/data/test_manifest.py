@@ -132,6 +132,30 @@ def test_an_entry_s_own_fold_wins(tmp_path: Path) -> None:
         items(file, "validation", fold=4)
 
 
+def test_a_share_of_the_training_patients_leaves_the_validation_alone(tmp_path: Path) -> None:
+    manifest = write(tmp_path, training=entries(tmp_path, 40))
+    whole = items(manifest, "training")
+    held_out = {item["patient"] for item in items(manifest, "validation")}
+    shares = [items(manifest, "training", fraction=fraction) for fraction in (0.25, 0.5, 1.0)]
+    patients = [{item["patient"] for item in share} for share in shares]
+    assert [len(each) for each in patients] == [4, 8, 16]
+    assert patients[0] < patients[1] < patients[2]
+    assert shares[-1] == whole
+    assert not held_out & patients[2]
+    assert shares[1] == [item for item in whole if item["patient"] in patients[1]], "whole patients, in their order"
+    assert {item["label"] for item in shares[0]} == {0, 1}
+
+
+def test_a_share_needs_patients(tmp_path: Path) -> None:
+    listed = [{key: value for key, value in entry.items() if key != "patient"} for entry in entries(tmp_path)]
+    manifest = write(tmp_path, training=listed)
+    assert len(items(manifest, "training", validation_fraction=0)) == 20
+    with pytest.raises(DataError, match="entry 1 of `training` has no `patient`"):
+        items(manifest, "training", validation_fraction=0, fraction=0.5)
+    with pytest.raises(DataError, match="training fraction is 0"):
+        items(write(tmp_path, training=entries(tmp_path)), "training", fraction=0)
+
+
 def test_no_validation_is_wanted(tmp_path: Path) -> None:
     file = write(tmp_path, training=[{k: v for k, v in e.items() if k != "patient"} for e in entries(tmp_path)])
     assert len(items(file, "training", validation_fraction=0)) == 20

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medresnet3d.data.splits import assign_folds, choose_validation
+from medresnet3d.data.splits import assign_folds, choose_share, choose_validation
 from medresnet3d.errors import DataError
 
 entries = st.lists(st.tuples(st.integers(0, 15), st.integers(0, 2)), min_size=4, max_size=60).filter(
@@ -62,3 +63,48 @@ def test_two_patients_are_enough_and_one_is_not() -> None:
         assign_folds(["a", "b", "c"], 5)
     with pytest.raises(DataError, match=r"validation fraction is 1\.5"):
         choose_validation(["a", "b"], 1.5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(entries, st.integers(0, 5), st.booleans(), st.randoms(use_true_random=False))
+def test_shares_are_nested_and_do_not_depend_on_the_order(
+    listed: list[tuple[int, int]], seed: int, stratify: bool, shuffler: random.Random
+) -> None:
+    def taken(order: list[tuple[int, int]], fraction: float) -> set[str]:
+        patients = [f"p{patient}" for patient, _ in order]
+        classes = [label for _, label in order] if stratify else None
+        chosen = choose_share(patients, fraction, classes=classes, seed=seed)
+        inside = {patient for patient, is_in in zip(patients, chosen, strict=True) if is_in}
+        assert chosen == [patient in inside for patient in patients], "a patient is cut in two"
+        return inside
+
+    shares = [taken(listed, fraction) for fraction in (0.01, 0.1, 0.3, 0.5, 0.9, 1.0)]
+    assert all(small <= large for small, large in pairwise(shares))
+    everyone = {f"p{patient}" for patient, _ in listed}
+    assert len(shares[0]) == 1 and shares[-1] == everyone
+    assert len(shares[3]) == round(0.5 * len(everyone))
+    shuffled = list(listed)
+    shuffler.shuffle(shuffled)
+    assert [taken(shuffled, fraction) for fraction in (0.1, 0.5)] == [shares[1], shares[3]]
+
+
+def test_small_shares_hold_every_class_in_proportion() -> None:
+    patients = [f"p{i:02}" for i in range(80)]
+    classes = [int(i >= 60) for i in range(80)]
+    for seed in range(5):
+        for fraction in (0.05, 0.1, 0.5):
+            chosen = choose_share(patients, fraction, classes=classes, seed=seed)
+            positive = sum(label for label, is_in in zip(classes, chosen, strict=True) if is_in)
+            assert abs(positive - sum(chosen) / 4) <= 1, (seed, fraction)
+            assert positive >= 1
+
+
+def test_seeds_give_other_shares() -> None:
+    patients = [f"p{i}" for i in range(40)]
+    assert len({tuple(choose_share(patients, 0.5, seed=seed)) for seed in range(6)}) == 6
+
+
+@pytest.mark.parametrize("fraction", [0.0, -0.1, 1.1])
+def test_impossible_shares(fraction: float) -> None:
+    with pytest.raises(DataError, match="above 0 and at most 1"):
+        choose_share(["a", "b"], fraction)
