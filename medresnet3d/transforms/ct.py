@@ -13,10 +13,6 @@ from monai.transforms import (
     Compose,
     EnsureTyped,
     MapTransform,
-    RandFlipd,
-    RandGaussianNoised,
-    RandRotate90d,
-    RandScaleIntensityd,
     RandSpatialCropd,
     ScaleIntensityRanged,
     SelectItemsd,
@@ -26,6 +22,7 @@ from monai.utils.enums import SpaceKeys
 from numpy.typing import NDArray
 
 from medresnet3d.errors import AmbiguousInputError, DataError
+from medresnet3d.transforms.ct_augmentation import nodule_cube_augmentation
 from medresnet3d.transforms.load import LoadVolumed
 
 AIR_HU = -1000.0
@@ -181,11 +178,13 @@ def nodule_cube_training(
     shift: int = 3,
     scale: float = 0.1,
     noise: float = 0.02,
+    augmentation: str = "light",
 ) -> Compose:
     """Cubes for training a nodule classifier: read, cut, window, then vary.
 
-    Variation: a shift of up to ``shift`` voxels, flips along the three axes, turns by right angles in the three planes,
-    a factor on the intensity and Gaussian noise. All steps before are the same in every epoch and can be cached.
+    Variation: a shift of up to ``shift`` voxels, and what
+    :func:`medresnet3d.transforms.ct_augmentation.nodule_cube_augmentation` does at the strength ``augmentation``. All
+    steps before are the same in every epoch and can be cached.
 
     Args:
         crop_size_mm: edge of the cube in mm.
@@ -195,25 +194,26 @@ def nodule_cube_training(
         shift: largest shift along each axis, in voxels.
         scale: largest change of the intensity factor from 1.
         noise: largest standard deviation of the noise, in units of the window.
+        augmentation: ``none`` (no shift either), ``light``, ``medium`` or ``strong``.
 
     Returns:
         a transform of items with ``image`` (path) and ``label`` to tensors of shape (1, n, n, n).
+
+    Raises:
+        ConfigError: if the augmentation is unknown.
     """
     size = _edge(crop_size_mm, spacing)
     low, high = (float(value) for value in intensity_range)
-    flips = [RandFlipd("image", prob=0.5, spatial_axis=axis) for axis in range(3)]
-    turns = [RandRotate90d("image", prob=0.5, max_k=3, spatial_axes=plane) for plane in ((0, 1), (0, 2), (1, 2))]
+    changes = nodule_cube_augmentation(augmentation, size, scale, noise)
+    margin = shift if changes else 0
     return Compose(
         [
             LoadVolumed("image"),
-            CropAtPositiond("image", size, spacing, low, margin=shift),
+            CropAtPositiond("image", size, spacing, low, margin=margin),
             ScaleIntensityRanged("image", low, high, 0.0, 1.0, clip=True),
             SelectItemsd(TRAINING_ITEMS, allow_missing_keys=True),
             RandSpatialCropd("image", roi_size=size, random_size=False),
-            *flips,
-            *turns,
-            RandScaleIntensityd("image", factors=scale, prob=0.5),
-            RandGaussianNoised("image", prob=0.5, std=noise),
+            *changes,
             EnsureTyped("image", track_meta=False),
         ],
         log_stats=False,

@@ -33,7 +33,7 @@ from monai.transforms import (
     Transform,
 )
 
-from medresnet3d.errors import DataError
+from medresnet3d.errors import ConfigError, DataError
 from medresnet3d.transforms.brain_mask import brain_mask, head_signs
 from medresnet3d.transforms.load import LoadVolumed
 from medresnet3d.transforms.mri_augmentation import RandAtrophyd, RandThickSlicesd, RandTissuePatchd
@@ -248,19 +248,33 @@ def brain_tissue_augmentation(patch_size: int = 64, strength: float = 1.0) -> Co
     )
 
 
-def brain_tissue_training(patch_size: int = 64, strength: float = 1.0, spacing: float = 1.0) -> Compose:
+#: Named strengths of :func:`brain_tissue_training`.
+STRENGTHS = {"none": 0.0, "light": 0.4, "medium": 1.0, "strong": 1.5}
+
+
+def _strength(strength: float | str) -> float:
+    if isinstance(strength, str) and strength not in STRENGTHS:
+        raise ConfigError(f"There is no augmentation {strength!r}; use {', '.join(STRENGTHS)} or a number.")
+    return STRENGTHS[strength] if isinstance(strength, str) else strength
+
+
+def brain_tissue_training(patch_size: int = 64, strength: float | str = 1.0, spacing: float = 1.0) -> Compose:
     """Training pipeline: path of a stripped T1 and its tissue map to one augmented patch.
 
     Args:
         patch_size: side of the patch in voxels.
-        strength: see :func:`brain_tissue_augmentation`.
+        strength: see :func:`brain_tissue_augmentation`; or ``none`` (0), ``light`` (0.4), ``medium`` (1) or ``strong``
+            (1.5).
         spacing: voxel size in mm.
 
     Returns:
         A chain from an item with paths under ``image`` and ``label`` to patches (1, n, n, n).
+
+    Raises:
+        ConfigError: if a name of a strength is unknown.
     """
     prepare = _prepare(["image"], ["label"], spacing, check=True)
-    augment = brain_tissue_augmentation(patch_size, strength)
+    augment = brain_tissue_augmentation(patch_size, _strength(strength))
     return Compose([*prepare, SelectItemsd(["image", "label"]), augment]).flatten()
 
 

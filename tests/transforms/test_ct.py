@@ -221,3 +221,21 @@ def test_training_refuses_the_same_whole_scans_as_inference(tmp_path: Path) -> N
                 assert "one cube of 32 mm" in str(error.value.__cause__)
             else:
                 assert transform(item)["image"].shape == (1, 32, 32, 32)
+
+
+def test_no_augmentation_is_the_inference_pipeline(scan: dict) -> None:
+    plain = nodule_cube_inference()(dict(scan))["image"].as_tensor()
+    transform = nodule_cube_training(augmentation="none")
+    for seed in (0, 1):
+        transform.set_random_state(seed)
+        assert torch.equal(transform(dict(scan))["image"], plain)
+
+
+def test_strengths_are_those_of_the_augmentation(scan: dict) -> None:
+    cubes = []
+    for strength in ("light", "medium", "strong"):
+        transform = nodule_cube_training(augmentation=strength)
+        transform.set_random_state(4)
+        cubes.append(transform(dict(scan))["image"])
+    assert len({cube.numpy().tobytes() for cube in cubes}) == 3
+    assert {tuple(cube.shape) for cube in cubes} == {(1, 32, 32, 32)}

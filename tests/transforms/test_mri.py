@@ -10,7 +10,7 @@ import torch
 from monai.data import MetaTensor
 
 from medresnet3d.data.phantoms.brain import BrainPhantom, brain_phantom
-from medresnet3d.errors import DataError
+from medresnet3d.errors import ConfigError, DataError
 from medresnet3d.transforms.mri import (
     NormalizeBraind,
     RequireSkullStrippedd,
@@ -135,6 +135,18 @@ def test_training_patches_follow_the_seed_and_keep_air_empty(tmp_path: Path) -> 
     assert patches[0]["image"].shape == patches[0]["label"].shape == (1, 16, 16, 16)
     assert torch.equal(patches[0]["image"], patches[1]["image"])
     assert not torch.equal(patches[0]["image"], patches[2]["image"])
+
+
+@pytest.mark.parametrize(("name", "strength"), [("none", 0.0), ("light", 0.4), ("medium", 1.0), ("strong", 1.5)])
+def test_strengths_of_the_training_have_names(tmp_path: Path, name: str, strength: float) -> None:
+    source, patches = write(tmp_path, PHANTOM), []
+    for asked in (name, strength):
+        pipeline = brain_tissue_training(16, asked)
+        pipeline.set_random_state(seed=5)
+        patches.append(pipeline(source)["image"])
+    assert torch.equal(*patches)
+    with pytest.raises(ConfigError, match="no augmentation 'wild'; use none, light, medium, strong or a number"):
+        brain_tissue_training(16, "wild")
 
 
 def test_augmentation_changes_looks_only_as_much_as_asked() -> None:
