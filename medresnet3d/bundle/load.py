@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medresnet3d.bundle.named_components import overridden
 from medresnet3d.bundle.registry import find_bundle, weights_file
 from medresnet3d.bundle.trust import require_trust
 from medresnet3d.errors import BundleError, ConfigError, WeightsError
@@ -119,7 +120,8 @@ def apply_overrides(parser: ConfigParser, overrides: Mapping[str, Any] | Iterabl
 
     Args:
         parser: the configuration.
-        overrides: ids and values, or ``id=value`` texts. An id must exist, or name a new argument of a component.
+        overrides: ids and values, or ``id=value`` texts. An id must exist, or name a new argument of a component. A
+            named component (loss, optimizer, ...) takes a name, see :mod:`medresnet3d.bundle.named_components`.
 
     Raises:
         ConfigError: for an unknown id; the message names the nearest.
@@ -130,7 +132,7 @@ def apply_overrides(parser: ConfigParser, overrides: Mapping[str, Any] | Iterabl
             near = difflib.get_close_matches(normal, _known_ids(parser.get()), n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else "`medresnet3d bundle show BUNDLE` lists the ids."
             raise ConfigError(f"--set {key}: the bundle's configuration has no id {key!r}; {hint}")
-        parser[normal] = value
+        parser[normal] = overridden(parser[normal], value) if normal in parser else value
 
 
 def _is_new_argument(parser: ConfigParser, key: str) -> bool:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medresnet3d.bundle.named_components import overridden
 from medresnet3d.bundle.registry import read_metadata
 from medresnet3d.bundle.trust import record_trust
 from medresnet3d.io.atomic import atomic_path, atomic_write_text
@@ -87,7 +88,7 @@ def _apply(overrides: Mapping[str, Any], file: Path) -> None:
         for parent in parents:
             place = place.get(parent) if isinstance(place, dict) else None
         if isinstance(place, dict) and (name in place or "_target_" in place):
-            place[name] = value
+            place[name] = overridden(place.get(name), value)
             changed = True
     if changed:
         atomic_write_text(file, json.dumps(config, indent=4, ensure_ascii=False) + "\n")

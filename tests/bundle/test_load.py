@@ -94,6 +94,20 @@ def test_overrides_reach_nested_ids_and_new_arguments(bundle: Path) -> None:
     assert parser["inferer"]["mode"] == "gaussian"
 
 
+def test_a_named_component_takes_a_name_or_options(bundle: Path) -> None:
+    named = {"_target_": "medresnet3d.losses.build_loss", "name": "focal", "gamma": 3, "reduction": "@reduction"}
+    write_json(bundle / "configs/evaluate.json", {"loss": named, "reduction": "mean"})
+    files = ("inference.json", "evaluate.json")
+    renamed = load_config(bundle, files, ["loss=hinge", "loss#margin=2.0"])
+    expected = {**named, "name": "hinge", "margin": 2.0}
+    del expected["gamma"]
+    assert renamed["loss"] == expected
+    merged = load_config(bundle, files, ['loss={"name": "cosface", "margin": 0.2}'])
+    assert merged.get_parsed_content("loss").margin == 0.2
+    replaced = load_config(bundle, files, ['loss={"_target_": "torch.nn.MSELoss"}'])
+    assert replaced["loss"] == {"_target_": "torch.nn.MSELoss"}
+
+
 @pytest.mark.parametrize(
     ("key", "nearest"), [("outputdir", "output_dir"), ("network_deff::channels", "network_def::channels")]
 )

@@ -54,6 +54,16 @@ def test_nested_overrides_become_values_and_other_files_stay_as_they_are(source:
     assert (bundle / overlay).read_bytes() == (source / overlay).read_bytes()
 
 
+def test_named_components_are_overridden_as_for_the_training(source: Path, tmp_path: Path) -> None:
+    file = source / "configs" / "train.json"
+    config = json.loads(file.read_text())
+    config["loss"] = {"_target_": "medresnet3d.losses.build_loss", "name": "focal", "gamma": 3, "reduction": "@a"}
+    file.write_text(json.dumps({**config, "a": "mean"}))
+    bundle = write(source, tmp_path / "bundle", loss="hinge")
+    loss = json.loads((bundle / "configs" / "train.json").read_text())["loss"]
+    assert loss == {"_target_": "medresnet3d.losses.build_loss", "name": "hinge", "reduction": "@a"}
+
+
 def test_the_card_has_a_table_of_facts(source: Path, tmp_path: Path) -> None:
     card = (write(source, tmp_path / "bundle") / "docs" / "README.md").read_text()
     assert "| epochs | 3 |" in card
