@@ -216,6 +216,17 @@ def test_early_stopping_waits_and_survives_a_resume(tmp_path: Path) -> None:
     assert_same_run(tmp_path / "one", tmp_path / "two")
 
 
+def test_early_stopping_restores_the_best_weights(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, epochs=40, learning_rate=0.1, early_stopping=3)
+    trainer.run()
+    last, best = (load_checkpoint(tmp_path / "checkpoints" / f"{name}.pt") for name in ("last", "best"))
+    epochs = len(rows(tmp_path))
+    assert best["session"]["best_epoch"] == epochs - 3 < 37
+    assert best["trainer"]["iteration"] == 4 * (epochs - 3)
+    assert_same(dict(trainer.network.state_dict()), best["network"])
+    assert any(not torch.equal(value, best["network"][name]) for name, value in last["network"].items())
+
+
 def test_killed_between_the_last_epoch_and_the_end_of_an_early_stop(tmp_path: Path) -> None:
     options: dict[str, Any] = {"epochs": 20, "learning_rate": 0.0, "early_stopping": 2}
     make_trainer(tmp_path / "one", **options).run()
