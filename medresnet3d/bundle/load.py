@@ -233,20 +233,23 @@ def fill_network(network: torch.nn.Module, state: Mapping[str, Tensor], source: 
         source: where they come from, for the message.
 
     Raises:
-        WeightsError: naming the first parameters that are missing, left over or of another shape.
+        WeightsError: naming the first parameters that are missing, left over or of another shape; what does fit has
+            been put into the network then.
     """
     own = network.state_dict()
-    problems = [f"{name} is missing" for name in own if name not in state]
-    problems += [f"{name} is not part of the network" for name in state if name not in own]
-    problems += [
+    shapes = [
         f"{name} is {tuple(state[name].shape)}, the network wants {tuple(own[name].shape)}"
         for name in own
         if name in state and state[name].shape != own[name].shape
     ]
+    same_shape = {name: value for name, value in state.items() if name not in own or value.shape == own[name].shape}
+    # The network itself says what fits: a classifier's last layer takes entries that not every state has.
+    keys = network.load_state_dict(same_shape, strict=False)
+    missing = [f"{name} is missing" for name in keys.missing_keys if name not in state]
+    problems = [*missing, *(f"{name} is not part of the network" for name in keys.unexpected_keys), *shapes]
     if problems:
         shown = "; ".join(problems[:3]) + ("" if len(problems) <= 3 else f"; and {len(problems) - 3} more")
         raise WeightsError(f"{source}: the weights do not fit the network: {shown}. Use the settings of the training.")
-    network.load_state_dict(dict(state))
 
 
 def load_network(
