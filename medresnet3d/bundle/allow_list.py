@@ -165,7 +165,7 @@ EXCLUDED_MODULES = (
 )
 
 # rooms of this package whose public names a configuration may call, and modules and names there that it may not
-OWN_ROOMS = ("networks", "losses", "metrics", "transforms", "inferers", "engines", "data")
+OWN_ROOMS = ("networks", "losses", "optimizers", "metrics", "transforms", "inferers", "engines", "data")
 OWN_EXCLUDED = (
     "medresnet3d.data.collections",  # read and write whole data sets
     "medresnet3d.data.seeding",

@@ -10,12 +10,15 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from monai.losses import DiceCELoss
+from torch.optim.lr_scheduler import OneCycleLR
 
-from medresnet3d.bundle.load import load_config
+from medresnet3d.bundle.load import load_config, load_network
 from medresnet3d.bundle.registry import find_bundle
 from medresnet3d.data import items
-from medresnet3d.data.phantoms.brain import brain_phantom
+from medresnet3d.data.phantoms.brain import brain_phantom, write_brain_phantoms
 from medresnet3d.errors import DataError
+from medresnet3d.losses.deep_supervision import FadingDeepSupervisionLoss
 from medresnet3d.workflows.predictor import Predictor
 
 BUNDLE = find_bundle("brain_tissue_voxresnet")
@@ -45,8 +48,8 @@ def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> Non
     train, inference = (
         json.loads((BUNDLE / "configs" / f"{name}.json").read_text()) for name in ("train", "inference")
     )
-    shared = ("size", "widths", "width", "num_classes", "kernel1", "branch_conv", "norm", "auto_context")
-    for key in (*shared, "voxel_size_mm", "precision", "network_def"):
+    shared = ("size", "widths", "width", "num_classes", "kernel1", "branch_conv", "auto_context")
+    for key in (*shared, "activation", "normalisation", "dropout", "voxel_size_mm", "precision", "network_def"):
         assert train[key] == inference[key]
 
 
@@ -61,6 +64,51 @@ def test_shipped_weights_are_small_plain_half_precision_tensors() -> None:
     state = torch.load(WEIGHTS, weights_only=True)
     assert {value.dtype for value in state.values()} <= {torch.float16, torch.int64}
     network().load_state_dict(state)
+
+
+def test_shipped_weights_give_the_logits_they_always_gave() -> None:
+    """Of seeded noise: means of the four classes, and the middle voxel; computed when the weights were new."""
+    image = 1.3 * torch.rand(1, 1, 16, 24, 16, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        logits = load_network("brain_tissue_voxresnet")(image)
+    torch.testing.assert_close(
+        logits.mean((0, 2, 3, 4)), torch.tensor([-23.76913, -0.75823, -0.44302, -7.46448]), atol=1e-3, rtol=0
+    )
+    torch.testing.assert_close(
+        logits[0, :, 8, 12, 8], torch.tensor([-30.34305, -0.72430, 0.39884, -7.43161]), atol=1e-3, rtol=0
+    )
+
+
+def test_the_parts_of_the_training_are_those_that_the_weights_were_trained_with() -> None:
+    overrides = {"device": "cpu", "steps": 100, "data": "none"}
+    parser = load_config(BUNDLE, ("train.json",), overrides)
+    loss = parser.get_parsed_content("loss")
+    assert isinstance(loss, FadingDeepSupervisionLoss) and isinstance(loss.loss, DiceCELoss)
+    assert (loss.steps, loss.start, loss.end) == (100, 0.1, 0.0001)
+    assert loss.loss.dice.include_background is False and loss.loss.dice.batch is True
+    optimizer = parser.get_parsed_content("optimizer")
+    assert isinstance(optimizer, torch.optim.AdamW)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.01, 0.0]
+    schedule = parser.get_parsed_content("lr_scheduler")
+    assert isinstance(schedule, OneCycleLR) and schedule.total_steps == 100
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("loss", "focal"), ("loss", "tversky"), ("activation", "elu"), ("normalisation", "instance"), ("dropout", 0.2)],
+)
+def test_other_parts_train_two_steps(key: str, value: Any, tmp_path: Path) -> None:
+    manifest = write_brain_phantoms(tmp_path / "brains", count=2, size=32)
+    overrides = {"data": str(manifest), "output_dir": str(tmp_path), "device": "cpu", "patch_size": 16, "width": 8}
+    overrides |= {"steps": 2, "validation_fraction": 0.5, "train::handlers": [], "precision": "fp32", key: value}
+    parser = load_config(BUNDLE, ("train.json",), overrides)
+    before = [each.detach().clone() for each in parser.get_parsed_content("network").parameters()]
+    trainer = parser.get_parsed_content("train#trainer")
+    trainer.run()
+    assert trainer.state.iteration == 2
+    after = list(parser.get_parsed_content("network").parameters())
+    assert all(torch.isfinite(each).all() for each in after)
+    assert sum(not torch.equal(one, other) for one, other in zip(before, after, strict=True)) > len(after) / 2
 
 
 def test_a_whole_head_is_refused_never_segmented(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
+from torch.optim.lr_scheduler import OneCycleLR
 
 from medresnet3d.bundle.load import load_config
 from medresnet3d.bundle.registry import find_bundle
@@ -35,6 +36,10 @@ def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> Non
         "arch",
         "size",
         "stem_stride",
+        "activation",
+        "normalisation",
+        "dropout",
+        "dropconnect",
         "num_classes",
         "crop_size_mm",
         "voxel_size_mm",
@@ -44,6 +49,18 @@ def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> Non
     assert {key: train[key] for key in shared} == {key: inference[key] for key in shared}
     assert train["network_def"] == inference["network_def"]
     assert train["validate"]["preprocessing"] == inference["preprocessing"]
+
+
+def test_the_default_parts_are_adamw_one_cycle_and_cross_entropy() -> None:
+    parser = load_config(BUNDLE, ("train.json",), {"device": "cpu", "steps": 30, "data": "none"})
+    optimizer = parser.get_parsed_content("optimizer")
+    assert isinstance(optimizer, torch.optim.AdamW)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.01, 0.0]
+    schedule = parser.get_parsed_content("lr_scheduler")
+    assert isinstance(schedule, OneCycleLR) and schedule.total_steps == 30
+    output, label = torch.randn(4, 2), torch.tensor([0, 1, 1, 0])
+    loss = parser.get_parsed_content("loss")(output, label)
+    assert torch.equal(loss, torch.nn.functional.cross_entropy(output, label))
 
 
 @pytest.mark.slow

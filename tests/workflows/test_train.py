@@ -235,8 +235,8 @@ def test_an_unknown_id_names_the_nearest(bundle: Path, manifest: Path, tmp_path:
 
 
 def test_errors_inside_monai_come_out_as_their_cause(bundle: Path, manifest: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="batch_size is 0"):
-        train(bundle, manifest, tmp_path / "run", set=["batch_size=0"])
+    with pytest.raises(ConfigError, match="batch_size is -1"):
+        train(bundle, manifest, tmp_path / "run", set=["batch_size=-1"])
 
 
 def test_a_full_disk_is_one_sentence(
