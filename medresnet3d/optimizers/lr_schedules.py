@@ -202,7 +202,7 @@ class LinearCosineDecayLR(ClosedFormLR):
         self.num_periods, self.alpha, self.beta = num_periods, alpha, beta
         super().__init__(optimizer, last_epoch)
 
-    def noise(self, step: float) -> float:
+    def noise(self, step: int) -> float:
         """What is added to the linear part: nothing."""
         return 0.0
 
@@ -211,7 +211,7 @@ class LinearCosineDecayLR(ClosedFormLR):
         clipped = min(step, self.decay_steps)
         linear = (self.decay_steps - clipped) / self.decay_steps
         cosine = 0.5 * (1 + math.cos(math.pi * 2 * self.num_periods * clipped / self.decay_steps))
-        return initial * ((self.alpha + linear + self.noise(clipped)) * cosine + self.beta)
+        return initial * ((self.alpha + linear + self.noise(step)) * cosine + self.beta)
 
 
 class NoisyLinearCosineDecayLR(LinearCosineDecayLR):
@@ -250,13 +250,13 @@ class NoisyLinearCosineDecayLR(LinearCosineDecayLR):
         self.min_lr, self.seed = min_lr, seed
         super().__init__(optimizer, decay_steps, num_periods, alpha, beta, last_epoch)
 
-    def noise_std(self, step: float) -> float:
-        """Standard deviation of the noise at a step."""
-        return math.sqrt(self.initial_variance / (1 + step) ** self.variance_decay)
+    def noise_std(self, step: int) -> float:
+        """Standard deviation of the noise at a step; after T it stays that of T."""
+        return math.sqrt(self.initial_variance / (1 + min(step, self.decay_steps)) ** self.variance_decay)
 
-    def noise(self, step: float) -> float:
-        """The noise of a step; after T it is that of T."""
-        draw = np.random.default_rng([self.seed, int(step)]).standard_normal()
+    def noise(self, step: int) -> float:
+        """The noise of a step."""
+        draw = np.random.default_rng([self.seed, step]).standard_normal()
         return self.noise_std(step) * float(draw)
 
     def rate(self, step: int, initial: float) -> float:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from medresnet3d.networks.layers.activations import SURVEY
 
 from medresnet3d.bundle.load import load_config, load_network
 from medresnet3d.bundle.registry import find_bundle
@@ -16,6 +15,7 @@ from medresnet3d.data.phantoms.cube_cohort import write_nodule_cubes
 from medresnet3d.engines import load_checkpoint
 from medresnet3d.errors import ConfigError
 from medresnet3d.losses.factory import FEATURE_LOSSES, LOGIT_LOSSES
+from medresnet3d.networks.layers.activations import SURVEY
 from medresnet3d.optimizers import RULES, SCHEDULES
 from medresnet3d.workflows.train import train
 

@@ -186,7 +186,13 @@ def test_noise_is_cut_off_at_the_floor_and_its_seed_counts() -> None:
     assert min(free) < 0
     assert floored == [max(0.0, rate) for rate in free]
     assert other != floored
-    assert len(set(free[50:])) == 1
+    assert len(set(free[50:])) == 1  # the cosine that the noise is multiplied with is 0 at the end of half a period
+
+
+def test_noise_goes_on_after_the_end_where_the_cosine_is_not_zero() -> None:
+    schedule = NoisyLinearCosineDecayLR(make_optimizer(0.5), 50, num_periods=0.2, beta=5.0)
+    assert len({schedule.rate(step, 0.5) for step in range(50, 60)}) == 10
+    assert schedule.noise_std(60) == schedule.noise_std(50) < schedule.noise_std(49)
 
 
 def test_noise_cut_off_in_a_chain_begins_from_its_own_value_again() -> None:
