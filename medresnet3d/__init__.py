@@ -2,9 +2,9 @@
 
 Research use only. Not for clinical use.
 
-The verbs of the command line are functions here with the same names: :func:`train`, :func:`evaluate`, :func:`infer`;
-:class:`Predictor` keeps a bundle in memory, and :func:`load_network` gives a bundle's network. They are loaded on first
-use, so that ``import medresnet3d`` does not import torch.
+The verbs of the command line are functions here with the same names: :func:`train`, :func:`evaluate`, :func:`infer`,
+:func:`compare`; :class:`Predictor` keeps a bundle in memory, and :func:`load_network` gives a bundle's network. They
+are loaded on first use, so that ``import medresnet3d`` does not import torch.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ from medresnet3d._version import __version__
 
 if TYPE_CHECKING:
     from medresnet3d.bundle.load import load_network
+    from medresnet3d.workflows.compare import compare
     from medresnet3d.workflows.evaluate import evaluate
     from medresnet3d.workflows.infer import infer
     from medresnet3d.workflows.predictor import Predictor
     from medresnet3d.workflows.train import train
 
-__all__ = ["Predictor", "__version__", "evaluate", "infer", "load_network", "train"]
+__all__ = ["Predictor", "__version__", "compare", "evaluate", "infer", "load_network", "train"]
 
 _HOMES = {
     "load_network": "bundle.load",
+    "compare": "workflows.compare",
     "evaluate": "workflows.evaluate",
     "infer": "workflows.infer",
     "Predictor": "workflows.predictor",

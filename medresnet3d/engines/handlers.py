@@ -46,6 +46,7 @@ class TrainHandlers:
         early_stopping: int | None,
         seed: int,
         tensorboard: bool,
+        progress: bool,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.validator = validator
@@ -57,7 +58,7 @@ class TrainHandlers:
         self.early_stopping = early_stopping
         self.session = Session(seed=seed)
         self.interrupt = InterruptGuard()
-        self.log = RunLog(self.output_dir, tensorboard)
+        self.log = RunLog(self.output_dir, tensorboard, progress)
         self.is_main = True
         self._metrics: dict[str, Any] = {}
         self._saved_at = self._counted_at = 0.0
@@ -275,6 +276,7 @@ def train_handlers(
     early_stopping: int | None = None,
     seed: int = 0,
     tensorboard: bool = True,
+    progress: bool = True,
 ) -> TrainHandlers:
     """Make the one handler that a training run needs, for ``train_handlers`` of :class:`medresnet3d.engines.Trainer`.
 
@@ -299,6 +301,7 @@ def train_handlers(
         early_stopping: stop after that many validations without a better key metric; ``None``: never.
         seed: seed of all random streams, the same as that of data set and loader.
         tensorboard: write TensorBoard's event files.
+        progress: show the progress of the training.
 
     Raises:
         ConfigError: if ``interval``, ``lr_unit`` or ``early_stopping`` make no sense.
@@ -321,4 +324,5 @@ def train_handlers(
         early_stopping,
         seed,
         tensorboard,
+        progress,
     )

@@ -43,11 +43,13 @@ class RunLog:
     Args:
         output_dir: the run's folder.
         tensorboard: write TensorBoard's event files.
+        progress: show a progress bar.
     """
 
-    def __init__(self, output_dir: Path, tensorboard: bool = True) -> None:
+    def __init__(self, output_dir: Path, tensorboard: bool = True, progress: bool = True) -> None:
         self.output_dir = output_dir
         self.tensorboard = tensorboard
+        self.progress = progress
         self._writer: Any = None
         self._progress: Progress | None = None
         self._last_metrics = ""
@@ -58,8 +60,9 @@ class RunLog:
             from torch.utils.tensorboard import SummaryWriter
 
             self._writer = SummaryWriter(str(self.output_dir / "tensorboard"), purge_step=iteration + 1)
-        self._progress = Progress("training", total - iteration)
-        self._progress.__enter__()
+        if self.progress:
+            self._progress = Progress("training", total - iteration)
+            self._progress.__enter__()
 
     def close(self) -> None:
         """End the display and the event files."""

@@ -189,10 +189,10 @@ def count_handlers(config: Any) -> int:
     return len(_handlers(config))
 
 
-def set_resume(config: Any) -> None:
-    """Let the handlers of a raw training configuration go on from the last checkpoint; it is changed in place."""
+def set_handler_options(config: Any, **options: Any) -> None:
+    """Set options of this package's training handlers in a raw configuration; it is changed in place."""
     for handlers in _handlers(config):
-        handlers["resume"] = True
+        handlers.update(options)
 
 
 def find_source(bundle: str | os.PathLike[str], run: Path) -> Path:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +13,11 @@ from medresnet3d.bundle.load import load_config
 from medresnet3d.bundle.registry import read_metadata
 from medresnet3d.bundle.trust import require_trust
 from medresnet3d.data.manifest import Manifest, load_manifest
-from medresnet3d.errors import ConfigError, DataError, MedResNetError
+from medresnet3d.errors import ConfigError, DataError
 from medresnet3d.workflows import run_folder
 from medresnet3d.workflows.evaluation_data import split_patients
 from medresnet3d.workflows.ready_bundle import write_ready_bundle
+from medresnet3d.workflows.running import own_error, quiet_engines
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigParser
@@ -76,11 +75,11 @@ def train(
     source = run_folder.find_source(bundle, run)
     require_trust(source, trust)
     manifest = data if isinstance(data, Manifest) else load_manifest(Path(data))
-    _check_task(source, manifest)
+    check_task(source, manifest)
     is_main = int(os.environ.get("RANK", "0")) == 0
     if is_main:
         run_folder.check_folder(run, resume)
-    overrides = _fit_classes(source, manifest, run_folder.run_overrides(run, resume, set))
+    overrides = fit_classes(source, manifest, run_folder.run_overrides(run, resume, set))
     names = (bundle, manifest.path or "MANIFEST", run, overrides, device)
     training = _Training(
         source,
@@ -95,14 +94,19 @@ def train(
     if is_main:
         _record(training, parser, resume)
     if resume:
-        run_folder.set_resume(parser.get())
+        run_folder.set_handler_options(parser.get(), resume=True)
     _run(training, parser)
     if is_main:
         _finish(training, _name_device(parser))
     return run
 
 
-def _check_task(bundle: Path, manifest: Manifest) -> None:
+def check_task(bundle: Path, manifest: Manifest) -> None:
+    """Refuse a data set for another task than the bundle's.
+
+    Raises:
+        DataError: if it is one.
+    """
     task = read_metadata(bundle).get("task")
     if task in ("classification", "regression", "segmentation", "detection", "conversion") and task != manifest.task:
         raise DataError(
@@ -111,7 +115,7 @@ def _check_task(bundle: Path, manifest: Manifest) -> None:
         )
 
 
-def _fit_classes(bundle: Path, manifest: Manifest, overrides: dict[str, Any]) -> dict[str, Any]:
+def fit_classes(bundle: Path, manifest: Manifest, overrides: dict[str, Any]) -> dict[str, Any]:
     """Give a classifier as many classes as the data set has, unless the user says how many."""
     if manifest.task != "classification" or not manifest.labels or "num_classes" in overrides:
         return overrides
@@ -159,36 +163,17 @@ def _run(training: _Training, parser: ConfigParser) -> None:
     from medresnet3d.engines.trainer import TrainingInterrupted
 
     try:
-        with _quiet_engines():
+        with quiet_engines():
             for part in ("initialize", "run", "finalize"):
                 if part in parser:
                     parser.get_parsed_content(part)
     except TrainingInterrupted as stop:
         raise TrainingInterrupted(f"{stop} Go on with: {training.resume_command}") from None
     except Exception as error:
-        cause = _own_error(error)
+        cause = own_error(error)
         if cause is None:
             raise
         raise cause from None
-
-
-def _own_error(error: BaseException | None) -> MedResNetError | None:
-    """Return this package's error that MONAI wrapped in its own while it built or ran a component."""
-    while error is not None and not isinstance(error, MedResNetError):
-        error = error.__cause__ or error.__context__
-    return error
-
-
-@contextmanager
-def _quiet_engines() -> Iterator[None]:
-    """Keep ignite from logging an error that is reported as one sentence anyway."""
-    logger = logging.getLogger("ignite")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
 
 
 def _name_device(parser: ConfigParser) -> str:

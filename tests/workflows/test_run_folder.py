@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 
 from medresnet3d.errors import ConfigError
-from medresnet3d.workflows.run_folder import check_same_run, command_line, count_handlers, git_state, set_resume
+from medresnet3d.workflows.run_folder import (
+    check_same_run,
+    command_line,
+    count_handlers,
+    git_state,
+    set_handler_options,
+)
 
 
 def test_the_command_can_be_pasted_into_a_shell(tmp_path: Path) -> None:
@@ -50,7 +56,7 @@ def config(**values: Any) -> dict[str, Any]:
 def test_handlers_are_found_and_told_to_resume() -> None:
     found = config(second={"handlers": [{"_target_": "medresnet3d.engines.train_handlers"}]})
     assert count_handlers(found) == 2
-    set_resume(found)
+    set_handler_options(found, resume=True)
     assert found["train"]["handlers"][0]["resume"] is True
     assert found["second"]["handlers"][0]["resume"] is True
     assert count_handlers({"train": {"handlers": [{"_target_": "monai.handlers.StatsHandler"}]}}) == 0
@@ -65,7 +71,7 @@ def test_where_a_run_computes_may_change_but_not_what(tmp_path: Path) -> None:
     (tmp_path / "environment.json").write_text(json.dumps(environment()))
     moved = config(output_dir="b", device={"name": "cuda"})
     moved["train"]["loader"]["num_workers"] = 8
-    set_resume(moved)
+    set_handler_options(moved, resume=True)
     check_same_run(tmp_path, moved, environment())
     with pytest.raises(ConfigError, match=r"seed was 0 and is 1; width was None and is 64\. Give the same"):
         check_same_run(tmp_path, config(seed=1, width=64), environment())

@@ -1,0 +1,142 @@
+"""The survey's own comparisons, one factor at a time, as data (``comparison_presets.json``)."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from medresnet3d.data.manifest import Manifest
+from medresnet3d.errors import ConfigError, ExitCode
+from medresnet3d.reports.blocks import Block, Heading, Link, Report, Table, Text
+from medresnet3d.workflows.compare import Comparison, Options, check_folder, compare_factors
+from medresnet3d.workflows.compare_grid import Factor, make_arms
+from medresnet3d.workflows.compare_summary import BASELINE
+
+ALL = "survey-all"
+_PRESETS = Path(__file__).with_name("comparison_presets.json")
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Several comparisons in one folder.
+
+    Attributes:
+        folder: holds one folder a comparison, and ``report.html``, which leads to them.
+        parts: the comparisons by preset.
+    """
+
+    folder: Path
+    parts: Mapping[str, Comparison]
+
+    @property
+    def report(self) -> Path:
+        """The HTML report over all comparisons."""
+        return self.folder / "report.html"
+
+    @property
+    def conclusion(self) -> str:
+        """What the evidence says, a line a comparison."""
+        return "\n".join(f"{name}: {part.conclusion}" for name, part in self.parts.items())
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """Whether all, some or none of the cells came to a result."""
+        codes = {part.exit_code for part in self.parts.values()}
+        return codes.pop() if len(codes) == 1 else ExitCode.SOME_FAILED
+
+
+@cache
+def presets() -> dict[str, dict[str, Any]]:
+    """Give the presets by name: title, factor, levels (ids by level, the baseline first), set (ids of all), notes."""
+    return dict(json.loads(_PRESETS.read_text(encoding="utf-8")))
+
+
+def compare_preset(
+    bundle: str | os.PathLike[str],
+    data: str | os.PathLike[str] | Manifest,
+    output: str | os.PathLike[str],
+    name: str,
+    options: Options,
+    trust: bool = False,
+) -> Comparison | Survey:
+    """Run a preset, or all of them into folders of their own.
+
+    Args:
+        bundle: as for :func:`medresnet3d.workflows.compare.compare`.
+        data: the manifest.
+        output: folder of the comparison.
+        name: name of the preset, or ``survey-all``.
+        options: how it is made; its overrides win over the preset's.
+        trust: accept a bundle from elsewhere although the inspection found something.
+
+    Raises:
+        ConfigError: if there is no such preset.
+    """
+    if name == ALL:
+        folder = Path(output).resolve()
+        check_folder(folder)
+        parts = {}
+        for each in presets():
+            parts[each] = _compare_one(bundle, data, folder / each, each, options, trust)
+            _write_overview(Survey(folder, parts))
+        return Survey(folder, parts)
+    return _compare_one(bundle, data, output, name, options, trust)
+
+
+def preset_factor(name: str) -> Factor:
+    """Give what a preset varies.
+
+    Raises:
+        ConfigError: if there is no such preset.
+    """
+    if name not in presets():
+        near = difflib.get_close_matches(name, [*presets(), ALL], n=1, cutoff=0.4)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"There is no preset {name!r}; choose one of {', '.join([*presets(), ALL])}.{hint}")
+    levels = presets()[name]["levels"]
+    return Factor(presets()[name]["factor"], levels, next(iter(levels)))
+
+
+def _compare_one(
+    bundle: str | os.PathLike[str],
+    data: str | os.PathLike[str] | Manifest,
+    output: str | os.PathLike[str],
+    name: str,
+    options: Options,
+    trust: bool,
+) -> Comparison:
+    factor = preset_factor(name)
+    preset = presets()[name]
+    own = replace(
+        options,
+        overrides={**preset.get("set", {}), **options.overrides},
+        title=preset["title"],
+        notes=tuple(preset.get("notes", ())),
+    )
+    return compare_factors(bundle, data, output, [factor], make_arms([factor]), own, trust)
+
+
+def _write_overview(survey: Survey) -> None:
+    """Write the page that leads to the reports of the comparisons that are done."""
+    from medresnet3d.reports.html import write_report
+
+    blocks: list[Block] = []
+    for name, part in survey.parts.items():
+        rows = [
+            [arm.name, arm.mean, None if arm.test is None else arm.p_holm, arm.verdict] for arm in part.summary.ranked
+        ]
+        rows += [[arm.name, None, None, "failed"] for arm in part.summary.arms if arm.mean.n == 0]
+        baseline = next(arm.name for arm in part.summary.arms if arm.verdict == BASELINE)
+        blocks += [
+            Heading(presets()[name]["title"], f"Baseline: {baseline}"),
+            Text(part.conclusion),
+            Table(["part", f"mean {part.summary.metric}", "p (Holm)", "verdict"], rows),
+            Table(["full report"], [[Link(f"{name}/report.html", f"{name}/report.html")]]),
+        ]
+    write_report(Report("The survey's comparisons", "One factor at a time, at equal budget", blocks), survey.report)
