@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -70,22 +72,13 @@ def compare(
 
     Finished cells are kept: the same command goes on after Ctrl-C.
     """
-    if curves is not None:
-        from medresnet3d.workflows.curves import draw_curves
-
-        print(f"page: {draw_curves(curves)}")
-        return 0
-    if optimiser_axes is not None:
-        from medresnet3d.workflows.optimiser_axes import measure_axes
-
-        print(f"page: {measure_axes(optimiser_axes)}")
+    if _draw(curves, optimiser_axes):
         return 0
     if bundle is None or data is None or output is None:
         raise ConfigError("Give a BUNDLE, --data MANIFEST and -o OUT (or --curves OUT, or --optimiser-axes OUT).")
-    from medresnet3d.workflows.compare import ComparisonInterrupted
     from medresnet3d.workflows.compare import compare as run
 
-    try:
+    with with_command():
         result = run(
             bundle,
             data,
@@ -96,7 +89,7 @@ def compare(
             one_at_a_time=one_at_a_time,
             seeds=seeds,
             budget=budget,
-            learning_rates=_numbers(learning_rates),
+            learning_rates=numbers(learning_rates or "", "--learning-rates"),
             folds=folds,
             set=overrides or (),
             device=device,
@@ -105,19 +98,47 @@ def compare(
             retry_failed=retry_failed,
             trust=trust,
         )
-    except ComparisonInterrupted as stop:
-        raise ComparisonInterrupted(f"{stop} Go on with: {shlex.join(['medresnet3d', *sys.argv[1:]])}") from None
     print(result.conclusion)
     print(f"tables: {result.folder}")
     print(f"report: {result.report}")
     return int(result.exit_code)
 
 
-def _numbers(text: str | None) -> list[float]:
-    """Read numbers separated by commas."""
+def _draw(curves: Path | None, optimiser_axes: Path | None) -> bool:
+    """Make the pages that need neither bundle nor data, if they are wanted."""
+    if curves is not None:
+        from medresnet3d.workflows.curves import draw_curves
+
+        print(f"page: {draw_curves(curves)}")
+    if optimiser_axes is not None:
+        from medresnet3d.workflows.optimiser_axes import measure_axes
+
+        print(f"page: {measure_axes(optimiser_axes)}")
+    return curves is not None or optimiser_axes is not None
+
+
+@contextmanager
+def with_command() -> Iterator[None]:
+    """Say with which command an interrupted comparison goes on."""
+    from medresnet3d.workflows.compare import ComparisonInterrupted
+
+    try:
+        yield
+    except ComparisonInterrupted as stop:
+        raise ComparisonInterrupted(f"{stop} Go on with: {shlex.join(['medresnet3d', *sys.argv[1:]])}") from None
+
+
+def numbers(text: str, option: str) -> list[float]:
+    """Read numbers separated by commas.
+
+    Args:
+        text: what was given; may be empty.
+        option: the option's name, for the message.
+
+    Raises:
+        ConfigError: if a part is no number.
+    """
     try:
         return [float(one) for one in text.split(",")] if text else []
     except ValueError:
-        raise ConfigError(
-            f"--learning-rates {text}: give numbers separated by commas, such as 0.001,0.003,0.01."
-        ) from None
+        raise ConfigError(f"{option} {text}: give numbers separated by commas, such as 0.001,0.01.") from None

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from medresnet3d._version import __version__
-from medresnet3d.cli import bundle, compare, convert, data, demo, doctor, evaluate, infer, train
+from medresnet3d.cli import bundle, compare, convert, data, demo, doctor, evaluate, infer, learning_curve, train
 from medresnet3d.cli.common import set_debug
 
 app = typer.Typer(
@@ -37,7 +37,7 @@ def options(
     set_debug(debug)
 
 
-for _verb in (demo, infer, convert, train, evaluate, compare, bundle, data, doctor):
+for _verb in (demo, infer, convert, train, evaluate, compare, learning_curve, bundle, data, doctor):
     _verb.register(app)
 
 

@@ -140,3 +140,53 @@ def learning_curve_plot(
     axes.minorticks_off()
     axes.set(xlabel="training patients", ylabel=ylabel)
     return figure
+
+
+def lines_plot(
+    lines: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    xlabel: str,
+    ylabel: str,
+    colors: Sequence[str] = (),
+    log: bool = False,
+) -> Figure:
+    """Draw named lines with a legend.
+
+    Args:
+        lines: (x, y) by name.
+        xlabel: the horizontal axis.
+        ylabel: the vertical axis.
+        colors: of the lines; a palette by default.
+        log: whether the vertical axis is logarithmic.
+    """
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    axes = figure.subplots()
+    style(axes)
+    palette = list(colors) or [f"C{number}" for number in range(len(lines))]
+    for (name, line), color in zip(lines.items(), palette, strict=True):
+        axes.plot(*line, color=color, lw=1.5, label=name)
+    if log:
+        axes.set_yscale("log")
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    _legend(axes)
+    return figure
+
+
+def small_panels(panels: Mapping[str, Mapping[str, tuple[ArrayLike, ArrayLike]]], columns: int = 3) -> Figure:
+    """Draw a grid of small panels, each with a few lines; the legend is in the first.
+
+    Args:
+        panels: (x, y) by line, by panel.
+        columns: panels side by side.
+    """
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(2.4 * columns, 2.1 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
+    for axes, (title, lines) in zip(grid, panels.items(), strict=False):
+        style(axes)
+        axes.set_title(title, fontsize=9)
+        for number, (name, line) in enumerate(lines.items()):
+            axes.plot(*line, color=LINES[number % len(LINES)], lw=1.6, ls="-" if number == 0 else "--", label=name)
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    _legend(grid[0])
+    return figure

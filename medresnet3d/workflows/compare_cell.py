@@ -129,8 +129,16 @@ def _train_once(job: Job, folder: Path, report: Report, shelf: DatasetShelf) -> 
         "smaller_is_better": bool(evaluator.metric_cmp_fn(0.0, 1.0)),
         "metrics": metrics,
         "steps": trainer.state.iteration,
+        **_count_data(trainer.data_loader.dataset),
         **course.summary(undistributed(trainer.network), trainer.optimizer),
     }
+
+
+def _count_data(dataset: Any) -> dict[str, int]:
+    """Count what was trained on: cases, and patients where they are known."""
+    entries = dataset.data if hasattr(dataset, "data") else []
+    patients = {entry["patient"] for entry in entries if entry.get("patient")}
+    return {"training_cases": len(entries), "training_patients": len(patients)}
 
 
 def _stops_early(job: Job) -> bool:

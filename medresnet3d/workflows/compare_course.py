@@ -20,8 +20,8 @@ from medresnet3d.io.atomic import atomic_write_text
 
 _COLUMNS = ("step", "loss", "seconds", "metric")
 _MEMORY_STEP = 2
-#: Measuring before the end stops where one measurement takes this share of the training.
-_MEASURING_SHARE = 0.1
+#: Measuring before the end stops where one measurement takes longer than this share of the training, and than a second.
+_MEASURING_SHARE, _MEASURING_SECONDS = 0.1, 1.0
 _MB = 1e6
 
 
@@ -107,7 +107,7 @@ class Course:
         self._mark = time.perf_counter()
 
     def _start_step(self, engine: Any) -> None:
-        if engine.state.iteration == self._first + _MEMORY_STEP:
+        if engine.state.iteration == min(self._first + _MEMORY_STEP, self._steps):
             self._hooks.enter_context(self._saved.watch())
 
     def _complete_loss(self, engine: Any) -> None:
@@ -131,7 +131,9 @@ class Course:
     def _measure_now(self) -> float:
         started = time.perf_counter()
         value = _first(self._measure())
-        if time.perf_counter() - started > _MEASURING_SHARE * self._steps * self._step_seconds():
+        if time.perf_counter() - started > max(
+            _MEASURING_SECONDS, _MEASURING_SHARE * self._steps * self._step_seconds()
+        ):
             self._points.clear()
         return value
 

@@ -22,6 +22,8 @@ ALIASES = {
     "normalization": "normalisation",
 }
 ALIASES |= {"regularization": "regularisation", "lr": "learning_rate"}
+#: The id that a learning curve varies.
+FRACTION = "training_fraction"
 _VARIANTS = Path(__file__).with_name("comparison_variants.json")
 _UNITS = {"s": ("seconds", 1), "m": ("seconds", 60), "min": ("seconds", 60), "h": ("seconds", 3600)}
 _UNITS |= {"step": ("steps", 1), "steps": ("steps", 1)}

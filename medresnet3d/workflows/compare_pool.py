@@ -22,6 +22,8 @@ from medresnet3d.workflows.compare_job import Job
 
 #: How often a cell whose worker died is tried in one run of a comparison.
 _TRIES = 2
+#: What Python is started with for a worker.
+WORKER = ("-m", "medresnet3d.workflows.compare_worker")
 _POLL_SECONDS = 1.0
 _GOODBYE_SECONDS = 30.0
 
@@ -74,7 +76,7 @@ class _Worker:
         with (logs / f"worker_{number}.log").open("ab") as log:
             # a session of its own: Ctrl-C reaches the parent alone, which then tells its workers to save
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "medresnet3d.workflows.compare_worker", str(threads)],
+                [sys.executable, *WORKER, str(threads)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -14,9 +14,9 @@ import numpy as np
 
 from medresnet3d.reports.blocks import Block, Figure, Heading, KeyValues, Report, Table, Text, Tile, Tiles, Warnings
 from medresnet3d.reports.builders import header, records_table, what_was_run
-from medresnet3d.reports.comparison_figures import arms_plot, courses_plot, heat_map
+from medresnet3d.reports.comparison_figures import arms_plot, courses_plot, heat_map, learning_curve_plot
 from medresnet3d.reports.html import format_value, write_report
-from medresnet3d.workflows.compare_grid import Factor
+from medresnet3d.workflows.compare_grid import FRACTION, Factor
 from medresnet3d.workflows.compare_summary import (
     ALPHA,
     BASELINE,
@@ -215,7 +215,20 @@ def _bounds(estimate: Any) -> str | None:
     return None if math.isnan(estimate.low) else f"{estimate.low:.3f} to {estimate.high:.3f}"
 
 
+def _learning_curve(summary: Summary) -> list[Block]:
+    known = [arm for arm in summary.arms if not math.isnan(arm.costs["training_patients"])]
+    known.sort(key=lambda arm: arm.costs["training_patients"])
+    if not known:
+        return []
+    patients = [arm.costs["training_patients"] for arm in known]
+    figure = learning_curve_plot(patients, [a.values for a in known], [a.mean for a in known], summary.metric)
+    caption = f"{summary.metric} on the same held-out cases after training on a part of the patients, at equal steps."
+    return [Heading("Learning curve"), Figure(figure, caption)]
+
+
 def _factor_blocks(summary: Summary, factors: Sequence[Factor]) -> list[Block]:
+    if [factor.name for factor in factors] == [FRACTION]:
+        return _learning_curve(summary)
     blocks: list[Block] = []
     if len(factors) == 2 and summary.marginals:
         first, second = (list(factor.levels) for factor in factors)

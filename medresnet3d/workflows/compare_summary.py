@@ -15,7 +15,7 @@ from medresnet3d.workflows.compare_grid import Arm, Factor
 ALPHA = 0.05
 BASELINE, BETTER, WORSE = "baseline", "better", "worse"
 NO_EVIDENCE, NOT_TESTED = "no evidence of a difference", "not tested"
-_COSTS = ("train_loss", "steps", "training_seconds", "step_seconds", "step_memory_mb")
+_COSTS = ("train_loss", "steps", "training_seconds", "step_seconds", "step_memory_mb", "training_patients")
 
 
 @dataclass(frozen=True)
