@@ -12,8 +12,10 @@ from typing import Any
 from medresnet3d.io.atomic import atomic_write_text
 from medresnet3d.workflows.compare_summary import CellResult, Summary
 
-_FIGURES = ("metric", "train_loss", "steps", "training_seconds", "step_seconds", "step_memory_mb")
-_FIGURES += ("training_cases", "training_patients", "learning_rate")
+_FIGURES = [
+    *("metric", "train_loss", "steps", "training_seconds", "step_seconds", "step_memory_mb"),
+    *("training_cases", "training_patients", "learning_rate"),
+]
 
 
 def write_table(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
