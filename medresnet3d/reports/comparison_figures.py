@@ -167,7 +167,7 @@ def lines_plot(
     if log:
         axes.set_yscale("log")
     axes.set(xlabel=xlabel, ylabel=ylabel)
-    _legend(axes)
+    figure.legend(loc="outside upper left", ncols=min(4, len(lines)), frameon=False, labelcolor=INK, fontsize=9)
     return figure
 
 

@@ -156,15 +156,8 @@ def _configure(job: Job, data: str, folder: Path, steps: int) -> ConfigParser:
         )
     config |= {"data": data, "output_dir": str(folder), "seed": job.seed}
     config["device"] = {"_target_": "medresnet3d.engines.select_device", "name": job.device}
-    if config.get("batch_size") == "all":
-        config["batch_size"] = _count_training(config, parser, data)
     parser.set(config)
     return _set_steps(parser, steps)
-
-
-def _count_training(config: dict[str, Any], parser: ConfigParser, data: str) -> int:
-    parser.set({**config, "batch_size": 1})
-    return len(parser.get_parsed_content("train#dataset"))
 
 
 def _set_steps(parser: ConfigParser, steps: int) -> ConfigParser:
@@ -172,6 +165,7 @@ def _set_steps(parser: ConfigParser, steps: int) -> ConfigParser:
     parser.get_parsed_content("initialize")
     epoch = len(parser.get_parsed_content("train#dataloader"))
     parser["max_epochs"] = math.ceil(steps / epoch)
+    parser["train::trainer::max_steps"] = steps
     if "steps" in parser:
         parser["steps"] = steps
     return parser

@@ -53,11 +53,11 @@ class Calibration:
 
 
 class Course:
-    """Records a training step by step into a CSV file, goes on with the file of a resumed one, and ends it in time.
+    """Records a training step by step into a CSV file, and goes on with the file of a resumed one.
 
     Args:
         path: the CSV file.
-        steps: end the training after so many.
+        steps: number of steps of the whole training.
         report: called with (steps done, steps in all).
         points: steps after which to measure.
         measure: gives the metrics of the held-out part, the key metric first.
@@ -102,8 +102,6 @@ class Course:
         self._file = self._open.enter_context(self._path.open("a", encoding="utf-8", buffering=1))
         if engine.state.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(engine.state.device)
-        if self._first >= self._steps:
-            engine.terminate()
         self._mark = time.perf_counter()
 
     def _start_step(self, engine: Any) -> None:
@@ -124,8 +122,6 @@ class Course:
         assert self._file is not None
         self._file.write(_line(row))
         self._report(step, self._steps)
-        if step >= self._steps:
-            engine.terminate()
         self._mark = time.perf_counter()
 
     def _measure_now(self) -> float:

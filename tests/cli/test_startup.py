@@ -37,7 +37,10 @@ def _probe(*arguments: str) -> dict[str, object]:
         ["bundle", "list"],
         ["bundle", "show", list_bundles()[0].name],
         ["bundle", "inspect", list_bundles()[0].name],
-        *([verb, "--help"] for verb in ("demo", "infer", "train", "evaluate", "bundle", "data", "doctor")),
+        *(
+            [verb, "--help"]
+            for verb in ("demo", "infer", "train", "evaluate", "compare", "learning-curve", "bundle", "data", "doctor")
+        ),
     ],
     ids=" ".join,
 )
