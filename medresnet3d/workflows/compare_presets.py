@@ -11,6 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from medresnet3d.bundle.load import load_config
+from medresnet3d.bundle.registry import find_bundle
+from medresnet3d.bundle.trust import require_trust
 from medresnet3d.data.manifest import Manifest
 from medresnet3d.errors import ConfigError, ExitCode
 from medresnet3d.reports.blocks import Block, Heading, Link, Report, Table, Text
@@ -111,15 +114,33 @@ def _compare_one(
     options: Options,
     trust: bool,
 ) -> Comparison:
-    factor = preset_factor(name)
+    varied = preset_factor(name)
     preset = presets()[name]
-    own = replace(
-        options,
-        overrides={**preset.get("set", {}), **options.overrides},
-        title=preset["title"],
-        notes=tuple(preset.get("notes", ())),
-    )
+    common = {**preset.get("set", {}), **options.overrides}
+    factor, notes = _known_levels(varied, bundle, common, trust)
+    notes = [*preset.get("notes", ()), *notes]
+    own = replace(options, overrides=common, title=preset["title"], notes=tuple(notes))
     return compare_factors(bundle, data, output, [factor], make_arms([factor]), own, trust)
+
+
+def _known_levels(
+    factor: Factor, bundle: str | os.PathLike[str], common: Mapping[str, Any], trust: bool
+) -> tuple[Factor, list[str]]:
+    """Leave out levels with ids that the bundle does not have, and say so."""
+    source = find_bundle(bundle)
+    require_trust(source, trust)
+    known, notes = {}, []
+    for level, overrides in factor.levels.items():
+        try:
+            load_config(source, ("train.json",), {**common, **overrides})
+            known[level] = overrides
+        except ConfigError as error:
+            if level == factor.baseline:
+                raise
+            notes.append(f"{level} was left out, since this bundle does not have it: {error}")
+    if len(known) < 2:
+        raise ConfigError(f"{source.name} has nothing of this preset to compare. {' '.join(notes)}")
+    return Factor(factor.name, known, factor.baseline), notes
 
 
 def _write_overview(survey: Survey) -> None:

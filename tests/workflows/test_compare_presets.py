@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from medresnet3d.networks.layers.activations import resolve_activation
+from monai.networks.layers.factories import Norm
+
+import medresnet3d
+import medresnet3d.networks
+from medresnet3d.bundle.load import load_config
+from medresnet3d.bundle.registry import find_bundle
+from medresnet3d.errors import ConfigError, ExitCode
+from medresnet3d.losses import build_loss
+from medresnet3d.optimizers import RULES, SCHEDULES
+from medresnet3d.transforms.ct_augmentation import STRENGTHS
+from medresnet3d.workflows.compare_grid import named_variants
+from medresnet3d.workflows.compare_presets import Survey, preset_factor, presets
+from tests.workflows.toy_bundle import write_cubes, write_toy_bundle
+
+SETTINGS = [
+    *(
+        (name, level, {**presets()[name].get("set", {}), **ids})
+        for name in presets()
+        for level, ids in preset_factor(name).levels.items()
+    ),
+    *(("--vary regularisation", level, ids) for level, ids in named_variants()["regularisation"].items()),
+]
+CHECKS: dict[str, Any] = {
+    "activation": resolve_activation,
+    "loss": build_loss,
+    "optimizer": RULES.__getitem__,
+    "lr_scheduler": SCHEDULES.__getitem__,
+    "normalisation": lambda norm: Norm[norm if isinstance(norm, str) else norm[0], 3],
+    "augmentation": STRENGTHS.index,
+}
+
+
+@pytest.mark.parametrize(
+    ("preset", "level", "ids"), SETTINGS, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_presets_name_only_parts_that_exist_and_ids_that_a_bundle_has(
+    preset: str, level: str, ids: dict[str, Any]
+) -> None:
+    for key, value in ids.items():
+        if value is not None:
+            CHECKS.get(key, lambda value: None)(value)
+    load_config(find_bundle("lung_nodule_cnn3d"), ("train.json",), ids)
+
+
+def test_the_47_parts_of_the_survey_are_all_there() -> None:
+    baselines = {"survey-regularisation": {"none"}, "survey-schedules": {"constant"}}
+    extra = {"survey-activations": {"maxout_relu"}}  # Gan's double activation, beside the survey's nine
+    counts = {
+        name: len(preset["levels"].keys() - baselines.get(name, set()) - extra.get(name, set()))
+        for name, preset in presets().items()
+    }
+    assert counts == {
+        "survey-activations": 9,
+        "survey-losses": 12,
+        "survey-optimisers": 9,
+        "survey-schedules": 8,
+        "survey-normalisation": 2,
+        "survey-regularisation": 7,
+    }
+    assert sum(counts.values()) == 47
+
+
+def test_an_unknown_preset_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="Did you mean 'survey-losses'"):
+        preset_factor("survey-loses")
+
+
+def test_parts_that_a_bundle_does_not_have_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = {
+        "rates": {
+            "title": "Rates",
+            "factor": "rate",
+            "levels": {"high": {"learning_rate": 0.01}, "low": {"learning_rate": 0.001}, "odd": {"oddness": 1}},
+        },
+        "batches": {
+            "title": "Batches",
+            "factor": "batch",
+            "levels": {"four": {"batch_size": 4}, "two": {"batch_size": 2}},
+            "notes": ["Small ones."],
+        },
+    }
+    monkeypatch.setattr("medresnet3d.workflows.compare_presets.presets", lambda: own)
+    bundle, manifest = write_toy_bundle(tmp_path / "toy_cubes"), write_cubes(tmp_path / "data", cases=32)
+    options: dict[str, Any] = {"seeds": 2, "budget": "3steps", "workers": 1}
+    survey = medresnet3d.compare(bundle, manifest, tmp_path / "out", preset="survey-all", **options)
+    assert isinstance(survey, Survey)
+    assert survey.exit_code == ExitCode.OK
+    assert [arm.name for arm in survey.parts["rates"].summary.arms] == ["high", "low"]
+    assert "odd was left out" in survey.parts["rates"].report.read_text()
+    assert "Small ones." in survey.parts["batches"].report.read_text()
+    overview = survey.report.read_text()
+    assert 'href="rates/report.html"' in overview and "Batches" in overview
+    assert survey.conclusion.startswith("rates: ")
+
+
+@pytest.mark.slow
+def test_the_whole_survey_runs_on_phantoms(tmp_path: Path) -> None:
+    from medresnet3d.data.phantoms.cube_cohort import write_nodule_cubes
+
+    manifest = Path(write_nodule_cubes(tmp_path / "data", cubes=18, size=32))
+    survey = medresnet3d.compare(
+        "lung_nodule_cnn3d", manifest, tmp_path / "out", preset="survey-all", seeds=1, budget="3steps", workers=2
+    )
+    assert isinstance(survey, Survey)
+    errors = {
+        f"{name}, {cell.arm.name}": cell.error
+        for name, part in survey.parts.items()
+        for cell in part.cells
+        if cell.error
+    }
+    assert errors == {}
+    shutil.rmtree(tmp_path / "out")
