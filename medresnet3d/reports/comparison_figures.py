@@ -45,7 +45,19 @@ def arms_plot(
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlabel(xlabel)
+    _limit(axes, values, means)
     return figure
+
+
+def _limit(axes: Axes, values: Sequence[Sequence[float]], means: Sequence[Estimate]) -> None:
+    """Show all runs, and of wide intervals no more than once the spread of the runs to either side."""
+    known = np.array([value for own in values for value in own if not math.isnan(value)])
+    ends = [end for mean in means for end in (mean.low, mean.high) if not math.isnan(end)]
+    if known.size and ends and np.ptp(known) > 0:
+        low, high, spread = known.min(), known.max(), np.ptp(known)
+        left, right = max(min([low, *ends]), low - spread), min(max([high, *ends]), high + spread)
+        margin = 0.03 * (right - left)
+        axes.set_xlim(left - margin, right + margin)
 
 
 def heat_map(rows: Sequence[str], columns: Sequence[str], values: ArrayLike, ylabel: str, xlabel: str) -> Figure:
