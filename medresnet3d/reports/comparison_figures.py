@@ -38,9 +38,9 @@ def arms_plot(
     for row, (own, mean) in enumerate(zip(values, means, strict=True)):
         color = _BASELINE if row == baseline else _OTHER
         known = [value for value in own if not math.isnan(value)]
-        axes.scatter(known, [row] * len(known), s=22, color=color, alpha=0.45, linewidths=0)
+        axes.scatter(known, [row] * len(known), s=30, color=color, alpha=0.8, linewidths=0, zorder=3)
         if not math.isnan(mean.low):
-            axes.plot([mean.low, mean.high], [row, row], color=color, lw=2, solid_capstyle="butt")
+            axes.plot([mean.low, mean.high], [row, row], color=color, lw=3, alpha=0.35, solid_capstyle="butt")
         axes.plot([mean.value] * 2, [row - 0.26, row + 0.26], color=color, lw=2.5)
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)

@@ -198,16 +198,16 @@ def _warnings(setting: Setting, summary: Summary, cells: Sequence[CellResult]) -
 
 
 def _arm_table(arms: Sequence[ArmSummary], metric: str, what: str, file: str = "") -> Table:
-    columns = [what, f"mean {metric}", "95% interval", "difference", "95% interval ", "p", "p (Holm)", "verdict"]
+    columns = [what, f"mean {metric}", "verdict", "95% interval", "difference", "95% interval ", "p", "p (Holm)"]
     rows = []
     for arm in arms:
-        row: list[Any] = [arm.name, arm.mean.value, _bounds(arm.mean)]
+        row: list[Any] = [arm.name, arm.mean.value, arm.verdict, _bounds(arm.mean)]
         if arm.test is None:
             row += [None, None, None, None]
         else:
             row += [f"{arm.test.difference.value:+.3f}" if arm.test.pairs else None, _bounds(arm.test.difference)]
             row += [arm.test.p, arm.p_holm]
-        rows.append([*row, arm.verdict])
+        rows.append(row)
     return Table(columns, rows, f"Means over seeds, and paired differences from the baseline{file}")
 
 
