@@ -11,11 +11,15 @@ from matplotlib.figure import Figure as MatplotlibFigure
 from medresnet3d.io.atomic import atomic_path
 from medresnet3d.networks.layers.activations import SURVEY, activation
 from medresnet3d.optimizers.figure_presets import FIGURES, INITIAL_RATE, ITERATIONS
-from medresnet3d.reports.blocks import Block, Figure, Heading, Report
+from medresnet3d.reports.blocks import Block, Figure, Heading, Report, Text
 from medresnet3d.reports.comparison_figures import lines_plot, small_panels
 from medresnet3d.reports.html import figure_bytes, write_report
 
 _REACH = 4.0
+_INFERRED = (
+    "The survey names the decays of each figure, some colours, the initial rate and the number of iterations. All "
+    "other hyper-parameters are inferred: they make the shapes that its text describes."
+)
 
 
 def draw_curves(output: str | os.PathLike[str]) -> Path:
@@ -30,9 +34,11 @@ def draw_curves(output: str | os.PathLike[str]) -> Path:
     folder = Path(output)
     blocks: list[Block] = [
         Heading("Learning-rate decays", f"Initial rate {INITIAL_RATE}, {ITERATIONS} iterations."),
+        Text(_INFERRED),
         *(
             Figure(
-                _save(schedule_figure(number), folder / f"figure_{number}"), f"Figure {number} of the survey: {title}."
+                _save(schedule_figure(number), folder / f"figure_{number}"),
+                f"After figure {number} of the survey: {title}.",
             )
             for number, (title, _) in FIGURES.items()
         ),
@@ -40,6 +46,11 @@ def draw_curves(output: str | os.PathLike[str]) -> Path:
         Figure(_save(activation_figure(), folder / "activations"), "The survey's activations and their derivatives."),
     ]
     return write_report(Report("The survey's curves", "Computed by medresnet3d", blocks), folder / "report.html")
+
+
+def _schedules(number: int, folder: Path) -> Figure:
+    image = _save(schedule_figure(number), folder / f"figure_{number}")
+    return Figure(image, f"After figure {number} of the survey: {FIGURES[number][0]}.")
 
 
 def _save(figure: MatplotlibFigure, path: Path) -> bytes:

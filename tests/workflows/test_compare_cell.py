@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from medresnet3d.data import load_manifest
+from medresnet3d.data import items, load_manifest
 from medresnet3d.engines import TrainingInterrupted
 from medresnet3d.workflows.compare_cell import forget_failure, read_result, run_cell
 from medresnet3d.workflows.compare_course import read_course
@@ -155,6 +155,22 @@ def test_a_cell_chooses_its_learning_rate_on_the_inner_split(job: Job, tmp_path:
 
 def test_no_learning_rate_leads_to_anything(job: Job, tmp_path: Path) -> None:
     assert "No learning rate of 1e+30, 1e+29" in run(job, tmp_path, learning_rates=(1e30, 1e29))["error"]
+
+
+def test_early_stopping_chooses_on_the_inner_split_and_is_measured_on_the_outer(job: Job, tmp_path: Path) -> None:
+    config = json.loads((Path(job.bundle) / "configs" / "train.json").read_text())
+    config["early_stopping"] = None
+    config["train"]["handlers"][0]["early_stopping"] = "@early_stopping"
+    bundle = write_toy_bundle(tmp_path / "toy_cubes")
+    (bundle / "configs" / "train.json").write_text(json.dumps(config))
+    changes: dict[str, Any] = {"bundle": str(bundle), "budget": (400, "steps")}
+    result = run(job, tmp_path / "early", overrides={"early_stopping": 2}, **changes)
+    assert result["training_cases"] == len(items(job.inner, "training")) < len(items(job.outer, "training"))
+    assert result["steps"] < 400  # the toy is learnt soon, and two more validations end the training
+    chosen = [row for row in read_course(tmp_path / "early" / "course.csv") if row["metric"] == row["metric"]]
+    assert [row["step"] for row in chosen] == [result["steps"]]
+    later = run(job, tmp_path / "late", overrides={"early_stopping": 1000}, **{**changes, "budget": (20, "steps")})
+    assert later["steps"] == 20
 
 
 def test_names_of_cells_depend_on_all_that_decides(job: Job) -> None:

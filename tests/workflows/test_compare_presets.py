@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from medresnet3d.networks.layers.activations import resolve_activation
 from monai.networks.layers.factories import Norm
 
 import medresnet3d
@@ -14,6 +13,7 @@ from medresnet3d.bundle.load import load_config
 from medresnet3d.bundle.registry import find_bundle
 from medresnet3d.errors import ConfigError, ExitCode
 from medresnet3d.losses import build_loss
+from medresnet3d.networks.layers.activations import resolve_activation
 from medresnet3d.optimizers import RULES, SCHEDULES
 from medresnet3d.transforms.ct_augmentation import STRENGTHS
 from medresnet3d.workflows.compare_grid import named_variants
