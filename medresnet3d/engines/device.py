@@ -43,6 +43,11 @@ def select_device(name: str | torch.device = "auto") -> torch.device:
     return device
 
 
+def describe_device(device: torch.device) -> str:
+    """Name a device for people: ``cpu``, or ``cuda:0`` with the name of the GPU."""
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+
+
 def seed_everything(seed: int = 0) -> None:
     """Seed torch, numpy and python, and make cuDNN deterministic, so that the same seed gives the same result.
 

@@ -307,6 +307,7 @@ def _finish(
     splits: Sequence[Split],
     options: Options,
 ) -> Comparison:
+    from medresnet3d.engines.device import describe_device, select_device
     from medresnet3d.workflows.compare_report import Setting, comparison_report, conclusion
 
     first = splits[0]
@@ -320,7 +321,7 @@ def _finish(
         "bundle": name,
         "data set": manifest.name,
         "manifest sha256": manifest.content_hash(),
-        "device": options.device,
+        "device": describe_device(select_device(options.device)),
         "settings of all arms": ", ".join(f"{key}={value}" for key, value in options.overrides.items())
         or "the bundle's",
     }
@@ -334,8 +335,16 @@ def _finish(
         first.validation,
         options.folds,
         options.learning_rates,
+        _shares_rate(options, cells),
         options.notes,
         facts,
     )
     comparison_report(folder / "report.html", setting, summary, cells, factors)
     return Comparison(folder, summary, cells, conclusion(summary))
+
+
+def _shares_rate(options: Options, cells: Sequence[CellResult]) -> bool:
+    """Say whether one learning rate was used for all: neither chosen nor varied, nor left to each rule (null)."""
+    if options.learning_rates or options.overrides.get("learning_rate", 0) is None:
+        return False
+    return not any("learning_rate" in cell.arm.overrides for cell in cells)

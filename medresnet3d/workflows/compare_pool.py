@@ -10,7 +10,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, Self
@@ -114,7 +114,8 @@ class _Worker:
             self.process.kill()
             self.process.wait()
         assert self.process.stdin is not None
-        self.process.stdin.close()
+        with suppress(BrokenPipeError):  # of a job that was given to a process that had died
+            self.process.stdin.close()
         self.output.close()
 
 

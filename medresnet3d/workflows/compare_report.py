@@ -47,7 +47,8 @@ class Setting:
         training: number of training cases (of the first split).
         validation: number of held-out cases (of the first split).
         folds: number of folds that the seeds go through; ``None`` for a fixed split.
-        learning_rates: rates that each cell chose from; empty: one for all.
+        learning_rates: rates that each cell chose from; empty: none was chosen.
+        shared_rate: whether all arms were trained with the same learning rate.
         notes: what else the reader must know.
         what: facts on the run, with its command.
     """
@@ -60,6 +61,7 @@ class Setting:
     validation: int
     folds: int | None
     learning_rates: Sequence[float]
+    shared_rate: bool
     notes: Sequence[str]
     what: Mapping[str, Any]
 
@@ -71,7 +73,7 @@ def comparison_report(
     blocks: list[Block] = [
         Tiles(_tiles(summary, cells)),
         Text(conclusion(summary)),
-        Warnings(_warnings(setting, summary, cells)),
+        Warnings(_warnings(setting, summary)),
         Heading("Arms", f"Each dot is one run. The dotted line is the baseline. {_better(summary)} is better."),
         Figure(
             arms_plot(
@@ -165,7 +167,7 @@ def _interval(arm: ArmSummary) -> str:
     return "" if math.isnan(arm.mean.low) else f"95% interval {arm.mean.low:.3f} to {arm.mean.high:.3f}"
 
 
-def _warnings(setting: Setting, summary: Summary, cells: Sequence[CellResult]) -> list[str]:
+def _warnings(setting: Setting, summary: Summary) -> list[str]:
     seeds = len(summary.arms[0].values)
     warnings = list(setting.notes)
     if seeds < _FEW_SEEDS:
@@ -179,7 +181,7 @@ def _warnings(setting: Setting, summary: Summary, cells: Sequence[CellResult]) -
         )
     if setting.validation < _FEW_CASES:
         warnings.append(f"{setting.validation} held-out cases are few: any figure on them is coarse.")
-    if not setting.learning_rates and not any("learning_rate" in cell.arm.overrides for cell in cells):
+    if setting.shared_rate:
         warnings.append(
             "All arms were trained with the same learning rate, which suits some better than others; with "
             "`--learning-rates` each chooses its own on an inner split."
@@ -275,9 +277,8 @@ def _courses(cells: Sequence[CellResult], column: int) -> dict[str, tuple[Any, A
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:
-    """Give the running mean over a twentieth of the steps; shorter at the ends."""
-    width = max(1, len(values) // 20)
-    kernel = np.ones(2 * width + 1)
+    """Give the running mean over a tenth of the steps; shorter at the ends."""
+    kernel = np.ones(2 * (len(values) // 20) + 1)
     return np.convolve(values, kernel, "same") / np.convolve(np.ones(len(values)), kernel, "same")
 
 

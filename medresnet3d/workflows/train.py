@@ -180,8 +180,9 @@ def _name_device(parser: ConfigParser) -> str:
     """Return the device that was computed on, with the name of the GPU."""
     import torch
 
-    device = torch.device(parser.get_parsed_content("device"))
-    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+    from medresnet3d.engines.device import describe_device
+
+    return describe_device(torch.device(parser.get_parsed_content("device")))
 
 
 def _finish(training: _Training, device: str) -> None:

@@ -21,10 +21,20 @@ SETTING = Setting(
     validation=60,
     folds=None,
     learning_rates=(),
+    shared_rate=True,
     notes=(),
     what={"bundle": "lung 0.1.0", "device": "cpu", "command": "medresnet3d compare lung"},
 )
 COURSE = [(1.0, 0.9, math.nan), (2.0, 0.7, 0.6), (3.0, 0.5, 0.7)]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 20, 57])
+def test_courses_of_any_length_are_drawn(tmp_path: Path, steps: int) -> None:
+    factors = parse_factors(["activation=relu,elu"])
+    course = [(step + 1.0, 1 / (step + 1), math.nan) for step in range(steps)]
+    cells = [CellResult(arm, 0, None, "folder", result(0.5), course) for arm in make_arms(factors)]
+    path = comparison_report(tmp_path / "report.html", SETTING, summarise(cells, factors), cells, factors)
+    assert "training curves" in path.read_text()
 
 
 def write(folder: Path, vary: list[str], seeds: int, broken: str = "", **changes: Any) -> str:
@@ -78,6 +88,6 @@ def test_what_the_reader_must_know(tmp_path: Path, options: dict[str, Any], sent
 
 
 def test_what_does_not_apply_is_not_said(tmp_path: Path) -> None:
-    text = write(tmp_path, ["activation=relu,elu"], seeds=5, folds=5, learning_rates=(0.1, 0.2))
+    text = write(tmp_path, ["activation=relu,elu"], seeds=5, folds=5, shared_rate=False)
     for absent in ("held-out cases: intervals", "the same learning rate", "seeds an arm", "are few"):
         assert absent not in text
