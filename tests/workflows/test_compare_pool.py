@@ -118,6 +118,7 @@ for line in sys.stdin:
     assert progress.done == 4
 
 
+@pytest.mark.slow
 def test_workers_end_with_the_parents_block_and_keep_their_state(template: Job, tmp_path: Path) -> None:
     (mine,) = jobs(template, tmp_path, 1)
     endless = replace(mine, budget=(100_000, "steps"))
