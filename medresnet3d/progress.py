@@ -5,11 +5,25 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 T = TypeVar("T")
 PLAIN_INTERVAL_S = 5.0
+
+_hidden: ContextVar[bool] = ContextVar("hidden_progress", default=False)
+
+
+@contextmanager
+def hide_progress() -> Iterator[None]:
+    """Let the displays that begin inside the block show nothing, where an outer one shows the whole."""
+    token = _hidden.set(True)
+    try:
+        yield
+    finally:
+        _hidden.reset(token)
 
 
 class Progress:
@@ -31,11 +45,13 @@ class Progress:
         self._started = time.monotonic()
         self._last_line = self._started
         self._bar: Any = None
+        self._hidden = False
 
     def __enter__(self) -> Self:
         """Start the display."""
         self._started = self._last_line = time.monotonic()
-        if sys.stderr.isatty():
+        self._hidden = _hidden.get()
+        if sys.stderr.isatty() and not self._hidden:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
             from rich.progress import Progress as RichProgress
@@ -63,6 +79,8 @@ class Progress:
             self._print_line()
 
     def _print_line(self) -> None:
+        if self._hidden:
+            return
         self._last_line = time.monotonic()
         elapsed = self._last_line - self._started
         count = f"{self.done}/{self.total}" if self.total else str(self.done)

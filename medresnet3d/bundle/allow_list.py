@@ -170,6 +170,7 @@ OWN_EXCLUDED = (
     "medresnet3d.data.collections",  # read and write whole data sets
     "medresnet3d.data.seeding",
     "medresnet3d.engines.checkpoint",  # writes any file
+    "medresnet3d.engines.epochs",
     "medresnet3d.engines.interrupt",
     "medresnet3d.engines.logs",
     "medresnet3d.engines.session",

@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from medresnet3d.data.seeding import derive_seed, seed_global
 from medresnet3d.engines.checkpoint import collect, load_checkpoint, load_network_state, restore, save_checkpoint
 from medresnet3d.engines.device import any_rank, rank, undistributed
+from medresnet3d.engines.epochs import tell_epoch
 from medresnet3d.engines.interrupt import InterruptGuard
 from medresnet3d.engines.logs import RunLog, scalar_metrics
 from medresnet3d.engines.metric_state import load_metric_states
@@ -190,6 +191,7 @@ class TrainHandlers:
         self._stop_early(engine)
         if time.monotonic() - self._saved_at >= self.checkpoint_seconds:
             self._save(engine, "last")
+        tell_epoch(self.session.history[-1])
 
     def _row(self, engine: Any) -> dict[str, float]:
         row = {
