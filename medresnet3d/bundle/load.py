@@ -127,12 +127,20 @@ def apply_overrides(parser: ConfigParser, overrides: Mapping[str, Any] | Iterabl
         ConfigError: for an unknown id; the message names the nearest.
     """
     for key, value in parse_overrides(overrides).items():
-        normal = key.replace("#", "::")
-        if normal not in parser and not _is_new_argument(parser, normal):
-            near = difflib.get_close_matches(normal, _known_ids(parser.get()), n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else "`medresnet3d bundle show BUNDLE` lists the ids."
+        hint = unknown_id_hint(parser, key)
+        if hint:
             raise ConfigError(f"--set {key}: the bundle's configuration has no id {key!r}; {hint}")
+        normal = key.replace("#", "::")
         parser[normal] = overridden(parser[normal], value) if normal in parser else value
+
+
+def unknown_id_hint(parser: ConfigParser, key: str) -> str:
+    """Say what to do about an id that a configuration does not have: the nearest; empty where it has the id."""
+    normal = key.replace("#", "::")
+    if normal in parser or _is_new_argument(parser, normal):
+        return ""
+    near = difflib.get_close_matches(normal, _known_ids(parser.get()), n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else "`medresnet3d bundle show BUNDLE` lists the ids."
 
 
 def _is_new_argument(parser: ConfigParser, key: str) -> bool:

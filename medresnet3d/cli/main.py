@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 from medresnet3d._version import __version__
-from medresnet3d.cli import bundle, compare, convert, data, demo, doctor, evaluate, infer, learning_curve, train
+from medresnet3d.cli import (
+    bundle,
+    compare,
+    convert,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    infer,
+    learning_curve,
+    search,
+    train,
+)
 from medresnet3d.cli.common import set_debug
 
 app = typer.Typer(
@@ -37,7 +49,7 @@ def options(
     set_debug(debug)
 
 
-for _verb in (demo, infer, convert, train, evaluate, compare, learning_curve, bundle, data, doctor):
+for _verb in (demo, infer, convert, train, evaluate, compare, learning_curve, search, bundle, data, doctor):
     _verb.register(app)
 
 
