@@ -100,7 +100,7 @@ def test_maxout_widens_the_convolutions_and_nothing_else(arch: str) -> None:
     for name, layer in zip(pieces, wide, strict=True):
         single = plain.get_submodule(name.removesuffix(".1"))
         assert layer.weight.shape[0] == 3 * single.weight.shape[0]
-    assert type(network.classifier) is nn.Linear
+    assert isinstance(network.classifier, nn.Linear)
 
 
 def test_depthwise_convolutions_of_xception_have_no_activation_and_no_pieces() -> None:
