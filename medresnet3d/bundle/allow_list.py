@@ -168,6 +168,7 @@ EXCLUDED_MODULES = (
 OWN_ROOMS = ("networks", "losses", "optimizers", "metrics", "transforms", "inferers", "engines", "data")
 OWN_EXCLUDED = (
     "medresnet3d.data.collections",  # read and write whole data sets
+    "medresnet3d.data.preparation",  # reads and writes whole data sets
     "medresnet3d.data.seeding",
     "medresnet3d.engines.checkpoint",  # writes any file
     "medresnet3d.engines.epochs",

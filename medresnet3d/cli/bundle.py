@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from medresnet3d.bundle.registry import BundleInfo, find_bundle, list_bundles, read_file, read_metadata, weights_file
-from medresnet3d.cli.common import TrustOption, command
+from medresnet3d.cli.common import TrustOption, columns, command
 from medresnet3d.errors import ExitCode
 
 BundleArgument = Annotated[str, typer.Argument(help="A name from `bundle list`, or a bundle folder.")]
@@ -38,18 +38,12 @@ def list_(as_json: JsonOption = False) -> None:
         return
     header = ("name", "system", "task", "modality", "version", "weights")
     rows = [(b.name, b.system, b.task, b.modality, b.version, "yes" if b.has_weights else "no") for b in bundles]
-    for line in _columns([header, *rows]):
+    for line in columns([header, *rows]):
         print(line)
 
 
 def _as_dict(bundle: BundleInfo) -> dict[str, Any]:
     return {**vars(bundle), "path": str(bundle.path)}
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 def show(bundle: BundleArgument, as_json: JsonOption = False, only_path: PathOption = False) -> None:

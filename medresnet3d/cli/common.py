@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from typing import Annotated, ParamSpec
 
@@ -34,6 +34,13 @@ def set_debug(on: bool) -> None:
     """Show tracebacks of errors from now on (``--debug``)."""
     global _debug
     _debug = on
+
+
+def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield rows of text as lines with aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 def command(function: Callable[P, int | None]) -> Callable[P, None]:

@@ -84,3 +84,43 @@ def test_what_is_no_manifest(tmp_path: Path, content: str | None, words: str) ->
     result = run(tmp_path / "m.json")
     assert result.exit_code == 2 and result.stdout == ""
     assert result.stderr.startswith("Error: ") and words in result.stderr and "Traceback" not in result.stderr
+
+
+def test_list_and_show_tell_what_is_on_the_cards() -> None:
+    listed = CliRunner().invoke(app, ["data", "list"])
+    assert listed.exit_code == 0
+    assert "ham10000" in listed.stdout and "CC BY-NC 4.0" in listed.stdout
+    cards = json.loads(CliRunner().invoke(app, ["data", "list", "--json"]).stdout)
+    assert [card["name"] for card in cards if card["area"] == "skin" and card["split_unit"] == "lesion"] >= ["ham10000"]
+    shown = CliRunner().invoke(app, ["data", "show", "HAM-10000"])
+    assert "task melanoma (classification)" in shown.stdout and "HAM10000_metadata" in shown.stdout
+    assert json.loads(CliRunner().invoke(app, ["data", "show", "csv", "--json"]).stdout)["options"]["table"]
+
+
+def test_mimic_prepare_and_check_follow_each_other(tmp_path: Path) -> None:
+    folder, manifest = tmp_path / "ham", tmp_path / "m.json"
+    assert CliRunner().invoke(app, ["data", "mimic", "ham10000", str(folder)]).exit_code == 0
+    (folder / "HAM10000_images_part_1" / "ISIC_0024306.jpg").unlink()
+    done = CliRunner().invoke(
+        app, ["data", "prepare", "ham10000", str(folder), "-o", str(manifest), "--task", "melanoma", "--folds", "3"]
+    )
+    assert done.exit_code == 0, done.output
+    assert "dropped: 1 image file missing (ISIC_0024306)" in done.stdout
+    assert "melanoma" in done.stdout and "1 to 2, median 1" in done.stdout
+    assert run(manifest).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["ham1000", "."], "No data set is called 'ham1000'; did you mean 'ham10000'?"),
+        (["ham10000", ".", "--task", "melanom"], "did you mean 'melanoma'?"),
+        (["csv", ".", "--set", "labell=dx"], "there is no option 'labell'; did you mean 'label'?"),
+        (["csv", ".", "--set", "label"], "The option 'label' has no value; write --set label=VALUE."),
+        (["ham10000", "nowhere"], "nowhere: no such folder; check the path that HAM10000 was unpacked to."),
+    ],
+)
+def test_slips_are_told_with_the_nearest(arguments: list[str], words: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["data", "prepare", *arguments, "-o", str(tmp_path / "m.json")])
+    assert result.exit_code == 2 and words in result.stderr
+    assert not (tmp_path / "m.json").exists()

@@ -35,6 +35,8 @@ def _probe(*arguments: str) -> dict[str, object]:
         ["--help"],
         ["--version"],
         ["bundle", "list"],
+        ["data", "list"],
+        ["data", "show", "ham10000"],
         ["bundle", "show", list_bundles()[0].name],
         ["bundle", "inspect", list_bundles()[0].name],
         *(

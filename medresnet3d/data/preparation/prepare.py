@@ -1,0 +1,185 @@
+"""One function from the untouched official folder to a manifest, and one that writes a tiny copy of such a folder."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import json
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from medresnet3d.data.preparation.assembly import Sections, assemble
+from medresnet3d.data.preparation.cards import Card, Task, find_card
+from medresnet3d.data.preparation.cohort import Cohort, DerivedFile
+from medresnet3d.data.preparation.folders import Folder
+from medresnet3d.data.preparation.report import Report, make_report
+from medresnet3d.errors import ConfigError, DataError
+from medresnet3d.io.atomic import atomic_path, atomic_write_text
+from medresnet3d.progress import track
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What :func:`prepare` wrote.
+
+    Args:
+        path: of the manifest.
+        report: counts, and what was dropped.
+    """
+
+    path: Path
+    report: Report
+
+
+def prepare(
+    name: str,
+    root: str | Path,
+    output: str | Path,
+    *,
+    task: str | None = None,
+    folds: int = 5,
+    seed: int = 0,
+    options: Mapping[str, str] | None = None,
+) -> Prepared:
+    """Read the untouched official unpacking of a data set and write a manifest.
+
+    Nothing is copied: images stay where they are. Only what the official files do not hold as an image or a label map
+    of its own (outlines, binary blobs, archives of arrays) is written to ``<manifest>_files`` beside the manifest.
+
+    Args:
+        name: of the data set, as ``medresnet3d data list`` shows it.
+        root: the folder that it was unpacked to; one above or below is found too.
+        output: the manifest to write, or a folder for ``manifest.json``.
+        task: which of the card's tasks; the first by default.
+        folds: number of patient-wise folds, stratified by class, for a training part without official split; 0: none.
+        seed: of the folds, and of whatever the adapter draws.
+        options: further options of the adapter, as text.
+
+    Returns:
+        the manifest's path and the report.
+
+    Raises:
+        ConfigError: if there is no such data set, task or option; the nearest is named.
+        DataError: if the folder or a table is not what the official unpacking has.
+    """
+    card = find_card(name)
+    wanted = card.task(task)
+    if folds < 0 or folds == 1:
+        raise ConfigError(f"{folds} folds cannot be made; ask for at least 2, or for 0 to have none.")
+    adapter = _adapter(card)
+    cohort = Cohort(card, wanted, Folder(root, card.title), seed)
+    adapter.collect(cohort, **_options(card, adapter, options or {}))
+    sections = assemble(cohort, folds, seed)
+    report = make_report(cohort, sections)
+    output = Path(output) / "manifest.json" if Path(output).is_dir() else Path(output)
+    _write(cohort, sections, report, output, seed)
+    return Prepared(output, report)
+
+
+def mimic(name: str, folder: str | Path, seed: int = 0) -> Path:
+    """Write a tiny synthetic copy (at most 1 MB) of a data set's official layout, with its traps.
+
+    Args:
+        name: of the data set.
+        folder: created if absent; must be empty.
+        seed: the same seed writes the same files.
+
+    Raises:
+        ConfigError: if there is no such data set.
+        DataError: if the folder holds something.
+    """
+    card = find_card(name)
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"{folder}: holds something already; name an empty or a new folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    _adapter(card).mimic(folder, seed)
+    return folder
+
+
+def _adapter(card: Card) -> ModuleType:
+    return importlib.import_module(f"medresnet3d.data.collections.{card.adapter}")
+
+
+def adapter_options(card: Card) -> dict[str, inspect.Parameter]:
+    """The options of a data set's adapter: the keyword-only parameters of its ``collect``."""
+    parameters = inspect.signature(_adapter(card).collect).parameters.values()
+    return {one.name: one for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def _options(card: Card, adapter: ModuleType, given: Mapping[str, str]) -> dict[str, Any]:
+    """Turn texts into what the adapter's parameters are annotated with."""
+    known = adapter_options(card)
+    kinds = typing.get_type_hints(adapter.collect)
+    values: dict[str, Any] = {}
+    for name, text in given.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known) or 'none'}."
+            raise ConfigError(f"{card.name}: there is no option {name!r}; {hint}")
+        values[name] = _typed(card, name, text, kinds[name])
+    return values
+
+
+def _typed(card: Card, name: str, text: str, kind: Any) -> Any:
+    if kind is bool:
+        if text.casefold() in ("true", "1", "yes", "false", "0", "no"):
+            return text.casefold() in ("true", "1", "yes")
+        raise ConfigError(f"{card.name}: the option {name} is {text!r}; use true or false.")
+    try:
+        return kind(text)
+    except ValueError:
+        raise ConfigError(f"{card.name}: the option {name} is {text!r}, which is no {kind.__name__}.") from None
+
+
+def _write(cohort: Cohort, sections: Sections, report: Report, output: Path, seed: int) -> None:
+    """Write the derived files, then the manifest."""
+    base = output.resolve().parent
+    root = cohort.folder.root.resolve()
+    start = base if root.is_relative_to(base) else root
+    files = base / f"{output.stem}_files"
+    entries = [entry for listed in sections.values() for entry in listed]
+    for entry in track(entries, f"writing {cohort.card.title}"):
+        for key in ("image", "mask"):
+            if key in entry:
+                value = entry[key]
+                parts = [_settle(part, files, start) for part in (value if isinstance(value, Sequence) else [value])]
+                entry[key] = parts if isinstance(value, Sequence) else parts[0]
+    raw = {
+        **_head(cohort.card, cohort.task, cohort),
+        "seed": seed,
+        **({} if start == base else {"root": str(start)}),
+        **report.as_dict(),
+        **sections,
+    }
+    atomic_write_text(output, json.dumps(raw, indent=1, ensure_ascii=False) + "\n")
+
+
+def _head(card: Card, task: Task, cohort: Cohort) -> dict[str, Any]:
+    return {
+        "name": f"{card.title}, {task.name}",
+        "task": task.kind,
+        "modality": card.modality,
+        "description": task.about,
+        "licence": card.licence,
+        "source": card.source,
+        "collection": card.name,
+        "group_kind": cohort.group_kind,
+        **({"labels": list(cohort.labels)} if cohort.labels else {}),
+    }
+
+
+def _settle(file: Path | DerivedFile, files: Path, start: Path) -> str:
+    """Write a derived file, and give the path that the manifest lists: relative where it can be."""
+    if isinstance(file, DerivedFile):
+        path = files / file.name
+        with atomic_path(path) as temporary:
+            file.write(temporary)
+    else:
+        path = file
+    return path.relative_to(start).as_posix() if path.is_relative_to(start) else path.as_posix()
