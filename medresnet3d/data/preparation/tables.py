@@ -25,9 +25,7 @@ def find_table(folder: Folder, *names: str) -> Path:
     Raises:
         DataError: if there is none.
     """
-    patterns = [f"{name}{suffix}" for name in names for suffix in (*TEXT_SUFFIXES, *SPREADSHEETS)]
-    patterns += [name for name in names if "*" not in name]  # some archives serve a table without its suffix
-    found = folder.file(*patterns)
+    found = find_optional_table(folder, *names)
     if found is None:
         shown = " or ".join(f"{name}.csv/.tsv/.xlsx/.xls" for name in names)
         raise DataError(
@@ -35,6 +33,13 @@ def find_table(folder: Folder, *names: str) -> Path:
             f"Put the table of {folder.title} there."
         )
     return found
+
+
+def find_optional_table(folder: Folder, *names: str) -> Path | None:
+    """As :func:`find_table`, but ``None`` if there is none."""
+    patterns = [f"{name}{suffix}" for name in names for suffix in (*TEXT_SUFFIXES, *SPREADSHEETS)]
+    patterns += [name for name in names if "*" not in name]  # some archives serve a table without its suffix
+    return folder.file(*patterns)
 
 
 def read_table(
@@ -75,6 +80,12 @@ def read_table(
         for line in lines
         if any(cell.strip() for cell in line)
     ]
+
+
+def one_hot(row: Row, names: Sequence[str]) -> str:
+    """The one of ``names`` whose cell is 1 in a row; ``""`` if none is, or if several are."""
+    marked = [name for name in names if (number(row[name]) or 0) >= 0.5]
+    return marked[0] if len(marked) == 1 else ""
 
 
 def number(text: str) -> int | float | None:
