@@ -9,6 +9,9 @@ from typing import Any
 
 from medresnet3d.data.preparation.cohort import Cohort, Dropped
 
+WIDTH = 120
+"""Columns of the tables where they are not shown on a terminal."""
+
 
 @dataclass(frozen=True)
 class Report:
@@ -93,6 +96,8 @@ def print_report(report: Report) -> None:
     from rich.table import Table
 
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
     group = report.group_kind
     table = Table("section", "entries", f"{group}s")
     table.add_column(f"per {group}", no_wrap=True)

@@ -99,6 +99,12 @@ def number(text: str) -> int | float | None:
     return int(value) if value.is_integer() else value
 
 
+def level(text: str, highest: int) -> int | None:
+    """The whole number from 0 to ``highest`` that a cell holds; ``None`` for anything else."""
+    value = number(text)
+    return value if isinstance(value, int) and 0 <= value <= highest else None
+
+
 def _places(path: Path, names: Sequence[str], columns: Columns, optional: Sequence[str]) -> dict[str, int | None]:
     """Where each wanted column is."""
     there: dict[str, int] = {}
