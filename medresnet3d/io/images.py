@@ -1,4 +1,4 @@
-"""Plain pictures in: PNG, JPEG, TIFF and BMP, grey or colour, as volumes of one slice."""
+"""Plain pictures in: PNG, JPEG, TIFF, BMP and PGM, grey or colour, as volumes of one slice."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, MemoryError, Image.Decomp
 
 
 def read_image(path: Path, page: str | None = None) -> Volume:
-    """Read a PNG, JPEG, TIFF or BMP file.
+    """Read a PNG, JPEG, TIFF, BMP or PGM file.
 
     Args:
         path: the file.

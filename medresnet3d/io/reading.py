@@ -14,7 +14,7 @@ NIFTI_SUFFIXES = (".nii", ".nii.gz")
 ITK_SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 ARCHIVE_SUFFIXES = (".zip",)
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".pgm")
 KNOWN_SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES + DICOM_SUFFIXES + ARCHIVE_SUFFIXES + PICTURE_SUFFIXES
 
 PathLike = str | os.PathLike[str]
@@ -37,8 +37,8 @@ def load(
     """Read a scan.
 
     Formats: NIfTI (``.nii``, ``.nii.gz``), MetaImage (``.mha``, ``.mhd``), NRRD (``.nrrd``, ``.nhdr``), DICOM (a folder
-    with any nesting, one file, a list of files, or a ZIP archive of them) and pictures (PNG, JPEG, TIFF, BMP), which
-    become volumes of one slice. DICOM series are recognised by their tags, never by file names. The geometry is
+    with any nesting, one file, a list of files, or a ZIP archive of them) and pictures (PNG, JPEG, TIFF, BMP, PGM),
+    which become volumes of one slice. DICOM series are recognised by their tags, never by file names. The geometry is
     converted to RAS+ here and nowhere else.
 
     Args:

@@ -21,7 +21,7 @@ def save(path: Path, pixels: Any, **options: Any) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.tiff", "a.bmp"])
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.tiff", "a.bmp", "a.pgm"])
 def test_grey(tmp_path: Path, name: str) -> None:
     volume = load(save(tmp_path / name, GREY))
     assert volume.shape == volume.array.shape == (20, 10, 1)
