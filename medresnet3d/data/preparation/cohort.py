@@ -141,14 +141,17 @@ class Cohort:
         for path in files.unused():
             self.drop(reason, path.name)
 
-    def label_map(self, name: str, make: Callable[[], NDArray[Any]]) -> DerivedFile:
-        """A label map that is written as PNG beside the manifest.
+    def label_map(self, name: str, make: Callable[[], NDArray[Any]], like: Path | None = None) -> DerivedFile:
+        """A label map that is written beside the manifest: as PNG, or as NIfTI for an image that has a geometry.
 
         Args:
             name: path below the folder of derived files, without suffix.
             make: gives the map (rows, columns) with class numbers 0 to 255.
+            like: a picture in DICOM, whose geometry the map must have.
         """
-        return DerivedFile(f"masks/{name}.png", lambda path: write_png(path, make().astype(np.uint8)))
+        if like is None:
+            return DerivedFile(f"masks/{name}.png", lambda path: write_png(path, make().astype(np.uint8)))
+        return DerivedFile(f"masks/{name}.nii.gz", lambda path: _write_like(path, make().astype(np.uint8), like))
 
 
 def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
@@ -156,3 +159,11 @@ def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
     from PIL import Image as Pillow
 
     Pillow.fromarray(pixels).save(path, format="PNG", compress_level=1)
+
+
+def _write_like(path: Path, rows: NDArray[np.uint8], like: Path) -> None:
+    """Write a map (rows, columns) as NIfTI on the grid of a picture of one slice."""
+    from medresnet3d.io import load, save_nifti
+
+    volume = load(like, constant_ok=True)
+    save_nifti(rows.T[..., None], volume.affine, path, like=volume)

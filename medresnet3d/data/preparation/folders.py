@@ -12,7 +12,7 @@ from pathlib import Path
 from medresnet3d.data.cases import natural_key, stem
 from medresnet3d.errors import DataError
 
-PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".pgm")
 SINGLE_FILES = (".npz", ".csv", ".tsv", ".xls", ".xlsx", ".json")
 _NOISE = ("thumbs.db", "desktop.ini", "__macosx")
 _WILD = {"*": "[^/]*", "?": "[^/]"}

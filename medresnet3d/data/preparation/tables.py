@@ -68,7 +68,7 @@ def read_table(
     Raises:
         DataError: if the table cannot be read or lacks a column.
     """
-    lines = list(_lines(path))
+    lines = list(read_lines(path))
     names = list(header) if header is not None else (lines.pop(0) if lines else [])
     place = _places(path, names, columns, optional)
     if rest:
@@ -127,15 +127,24 @@ def _plain(name: str) -> str:
     return re.sub(r"[\s._-]+", "", name.casefold().removeprefix("\ufeff"))
 
 
-def _lines(path: Path) -> Iterator[list[str]]:
+def read_lines(path: Path, separator: str | None = None) -> Iterator[list[str]]:
+    """Yield the lines of a table as lists of cells, the header among them.
+
+    Args:
+        path: the table; its suffix tells a spreadsheet.
+        separator: of text; found out from the first line if it is not given.
+
+    Raises:
+        DataError: if the table cannot be read.
+    """
     if path.suffix.lower() in SPREADSHEETS:
         yield from _spreadsheet_lines(path)
         return
     text = _text(path)
     first = next((line for line in text.splitlines() if line.strip()), "")
-    separator = max(SEPARATORS, key=first.count)
+    chosen = separator or max(SEPARATORS, key=first.count)
     try:
-        yield from csv.reader(io.StringIO(text.lstrip("\r\n"), newline=""), delimiter=separator, strict=False)
+        yield from csv.reader(io.StringIO(text.lstrip("\r\n"), newline=""), delimiter=chosen, strict=False)
     except csv.Error as error:
         raise DataError(f"{path}: is not a readable table ({error}); get it again.") from error
 
