@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +51,7 @@ def radiograph_shape(path: Path) -> tuple[int, int]:
     return int(header.Rows), int(header.Columns)
 
 
-def radiograph_pixels(path: Path) -> NDArray[np.generic]:
+def radiograph_pixels(path: Path) -> NDArray[Any]:
     """Pixels (rows, columns) of a DICOM image or a picture, as they are stored."""
     if path.suffix.lower() != ".dcm":
         from medresnet3d.data.preparation.masks import read_grey
