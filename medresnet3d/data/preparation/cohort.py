@@ -88,7 +88,7 @@ class Cohort:
 
         Args:
             image: its file, or one for each modality.
-            patient: or the finest honest group.
+            patient: or the finest honest group; an entry without one cannot be split honestly and is dropped.
             section: ``training``, ``validation`` or ``test``, where the official split says so.
             label: class name, or the number to regress; for boxes a name for each.
             mask: label map on the image's grid.
@@ -104,6 +104,9 @@ class Cohort:
             raise DataError(
                 f"{self.card.name}: {label!r} is none of the classes {', '.join(self.labels)} of {self.task.name}."
             )
+        if not str(patient).strip():
+            self.drop(f"no {self.group_kind} named", _name(image))
+            return
         known: Known = {"image": image, "label": label, "mask": mask, "boxes": boxes}
         known |= {"patient": str(patient), "fold": fold, "position": list(position) if position is not None else None}
         entry = {key: value for key, value in known.items() if value is not None}
@@ -152,6 +155,11 @@ class Cohort:
         if like is None:
             return DerivedFile(f"masks/{name}.png", lambda path: write_png(path, make().astype(np.uint8)))
         return DerivedFile(f"masks/{name}.nii.gz", lambda path: _write_like(path, make().astype(np.uint8), like))
+
+
+def _name(image: Image | Sequence[Image]) -> str:
+    first = image[0] if isinstance(image, Sequence) else image
+    return Path(first.name).name
 
 
 def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:

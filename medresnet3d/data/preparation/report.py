@@ -99,9 +99,10 @@ def print_report(report: Report) -> None:
     if not console.is_terminal:
         console = Console(width=WIDTH)
     group = report.group_kind
-    table = Table("section", "entries", f"{group}s")
+    groups = group if group.endswith("s") else f"{group}s"
+    table = Table("section", "entries", groups)
     table.add_column(f"per {group}", no_wrap=True)
-    for name in ("class", "entries", f"{group}s"):
+    for name in ("class", "entries", groups):
         table.add_column(name)
     for section, sizes in report.sections.items():
         low, middle, high = sizes["per_group"]

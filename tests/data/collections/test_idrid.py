@@ -73,7 +73,7 @@ def test_a_training_photograph_that_is_also_tested_leaves_the_training_part(root
     grade(root, "Training", "IDRiD_001,3,2\nIDRiD_002,0,0\nIDRiD_003,4,1\n")
     result = Result("idrid", root)
     assert len(result.entries("training")) == 2 and len(result.entries("test")) == 1
-    assert result.dropped == {"group of photographs that look the same also in the test part": 1}
+    assert result.dropped == {"look-alike group also in the test part": 1}
 
 
 def test_lesions_are_red_masks_of_which_some_are_missing(tmp_path: Path) -> None:

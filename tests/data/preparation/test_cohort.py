@@ -50,3 +50,9 @@ def test_missing_and_unasked_files_are_counted(cohort: Cohort) -> None:
     cohort.drop_unused(files, "without a row")
     assert cohort.dropped[IMAGE_MISSING].examples == ["c"]
     assert cohort.dropped["without a row"].examples == ["b.png"]
+
+
+def test_an_entry_without_a_patient_cannot_be_split_and_is_dropped(cohort: Cohort) -> None:
+    cohort.add(Path("a.png"), patient=" ", label="nevus")
+    assert cohort.entries == []
+    assert cohort.dropped["no image named"].examples == ["a.png"]
