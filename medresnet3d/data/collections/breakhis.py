@@ -60,7 +60,7 @@ def collect(cohort: Cohort, *, magnification: str = "all", official_fold: int = 
     if magnification not in ("all", *MAGNIFICATIONS):
         raise ConfigError(f"breakhis: the magnification {magnification!r} is none of all, {', '.join(MAGNIFICATIONS)}.")
     paths = cohort.folder.require("images SOB_*.png", "SOB_*-*-*-*-*.png")
-    images = [_parse(path) for path in paths]
+    images = [image for path in paths if (image := _parse(cohort, path))]
     kinds: defaultdict[str, set[str]] = defaultdict(set)
     for image in images:
         kinds[image.patient].add(image.kind)
@@ -77,10 +77,12 @@ def collect(cohort: Cohort, *, magnification: str = "all", official_fold: int = 
             cohort.drop("other magnification", image.path.name)
 
 
-def _parse(path: Path) -> Image:
-    match = NAME.match(path.stem)
-    if match is None:
-        raise ConfigError(f"{path}: the name is not that of an image of BreaKHis (SOB_B_A-14-22549AB-40-001.png).")
+def _parse(cohort: Cohort, path: Path) -> Image | None:
+    """What a name says; ``None``, and counted, if it does not have the official form."""
+    match = NAME.fullmatch(path.stem)
+    if match is None or match.group(2).upper() not in TYPES:
+        cohort.drop("name without the official form", path.name)
+        return None
     nature, kind, year, slide, magnification, count = (part.upper() for part in match.groups())
     return Image(path, nature == "M", kind, f"{year}-{slide}", magnification, count)
 

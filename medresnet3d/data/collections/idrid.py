@@ -39,7 +39,7 @@ def _grades(cohort: Cohort, near_duplicates: bool) -> None:
     entries: list[tuple[str, Path, Known]] = []
     for part, section in PARTS.items():
         table = find_table(cohort.folder, f"*Disease Grading_{part} Labels")
-        images = cohort.folder.pictures("fundus photographs", f"B*Grading/**/*{part}*", names="IDRiD_*")
+        images = cohort.folder.pictures("fundus photographs", f"*Grading*/**/*{part}*", names="IDRiD_*")
         for row in read_table(table, COLUMNS):
             image = cohort.find(images, row["image"])
             grades: Known = {"retinopathy": level(row["retinopathy"], 4), "edema": level(row["edema"], 2)}
@@ -61,8 +61,8 @@ def _grades(cohort: Cohort, near_duplicates: bool) -> None:
 def _lesions(cohort: Cohort) -> None:
     """List the photographs with outlines; a lesion without a mask does not occur."""
     for part, section in PARTS.items():
-        masks = Pictures(cohort.folder.files(f"A*Segmentation/**/*Groundtruth*/**/*{part}*/**/IDRiD_*.tif"))
-        for image in cohort.folder.pictures("fundus photographs", f"A*Segmentation/**/*Images/*{part}*").values():
+        masks = Pictures(cohort.folder.files(f"*Segmentation*/**/*Groundtruth*/**/*{part}*/**/IDRiD_*.tif"))
+        for image in cohort.folder.pictures("fundus photographs", f"*Segmentation*/**/*Images/*{part}*").values():
             parts = [(value, masks.get(f"{image.stem}_{ending}")) for ending, value in LESIONS.items()]
             if not any(mask for _, mask in parts):
                 cohort.drop("no mask of any lesion", image.name)

@@ -48,7 +48,7 @@ def collect(cohort: Cohort) -> None:
     for base, table in tables.items():
         for row in read_table(table, COLUMNS, optional=["department"]):
             name = Path(row["image"]).stem
-            image = cohort.find(images, f"{base}/{name}")
+            image = images.get(f"/{name}") or cohort.find(images, f"{base}/{name}")
             if image and base == "33" and name in DUPLICATES:
                 cohort.drop("copy by the errata", name)
             elif image:

@@ -8,6 +8,7 @@ import inspect
 import json
 import typing
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +22,8 @@ from medresnet3d.data.preparation.report import Report, make_report
 from medresnet3d.errors import ConfigError, DataError
 from medresnet3d.io.atomic import atomic_path, atomic_write_text
 from medresnet3d.progress import track
+
+THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -143,13 +146,16 @@ def _write(cohort: Cohort, sections: Sections, report: Report, output: Path, see
     root = cohort.folder.root.resolve()
     start = base if root.is_relative_to(base) else root
     files = base / f"{output.stem}_files"
-    entries = [entry for listed in sections.values() for entry in listed]
-    for entry in track(entries, f"writing {cohort.card.title}"):
+    derived: dict[str, DerivedFile] = {}
+    for entry in (entry for listed in sections.values() for entry in listed):
         for key in ("image", "mask"):
             if key in entry:
                 value = entry[key]
-                parts = [_settle(part, files, start) for part in (value if isinstance(value, Sequence) else [value])]
-                entry[key] = parts if isinstance(value, Sequence) else parts[0]
+                parts = value if isinstance(value, Sequence) else [value]
+                derived |= {part.name: part for part in parts if isinstance(part, DerivedFile)}
+                names = [_listed(files / part.name if isinstance(part, DerivedFile) else part, start) for part in parts]
+                entry[key] = names if isinstance(value, Sequence) else names[0]
+    _write_derived(list(derived.values()), files, cohort.card.title)
     raw = {
         **_head(cohort.card, cohort.task, cohort),
         "seed": seed,
@@ -174,12 +180,18 @@ def _head(card: Card, task: Task, cohort: Cohort) -> dict[str, Any]:
     }
 
 
-def _settle(file: Path | DerivedFile, files: Path, start: Path) -> str:
-    """Write a derived file, and give the path that the manifest lists: relative where it can be."""
-    if isinstance(file, DerivedFile):
-        path = files / file.name
-        with atomic_path(path) as temporary:
+def _write_derived(derived: Sequence[DerivedFile], files: Path, title: str) -> None:
+    """Write files in threads: most of the time goes into waiting for the disk and into compression."""
+
+    def write(file: DerivedFile) -> None:
+        with atomic_path(files / file.name) as temporary:
             file.write(temporary)
-    else:
-        path = file
+
+    with ThreadPoolExecutor(max_workers=THREADS) as pool:
+        for _ in track(pool.map(write, derived), f"writing {title}", total=len(derived)):
+            continue
+
+
+def _listed(path: Path, start: Path) -> str:
+    """The path that the manifest lists: relative where it can be."""
     return path.relative_to(start).as_posix() if path.is_relative_to(start) else path.as_posix()

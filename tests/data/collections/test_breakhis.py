@@ -42,6 +42,11 @@ def test_the_slide_under_two_types_is_dropped(root: Path) -> None:
         assert Result("breakhis", root, task=task).dropped == {"slide under two tumour types": 2}
 
 
+def test_a_name_without_the_official_form_is_counted(root: Path) -> None:
+    paint(root / "SOB_B_X-14-22549AB-40-001.png")
+    assert Result("breakhis", root).dropped["name without the official form"] == 1
+
+
 def test_one_magnification(root: Path) -> None:
     result = Result("breakhis", root, options={"magnification": "100"})
     assert list(result.by_name()) == ["SOB_B_A-14-22549AB-100-001.png"]

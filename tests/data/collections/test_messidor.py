@@ -47,5 +47,12 @@ def test_names_of_tables_vary_and_an_update_wins(root: Path) -> None:
     assert len(result.entries()) == 3
 
 
+def test_images_may_lie_in_one_folder(root: Path) -> None:
+    (root / "all").mkdir()
+    for image in sorted((root / "Base11" / "Base11").iterdir()):
+        image.rename(root / "all" / image.name)
+    assert len(Result("messidor", root).entries()) == 2
+
+
 def test_grade_0_of_edema_is_a_class_too(root: Path) -> None:
     assert sorted(Result("messidor", root, task="edema").values("label").values()) == ["high", "none"]

@@ -8,7 +8,15 @@ import pytest
 
 from medresnet3d.data.preparation.folders import Folder
 from medresnet3d.data.preparation.mimics import write_table
-from medresnet3d.data.preparation.tables import find_table, number, read_table
+from medresnet3d.data.preparation.tables import (
+    find_optional_table,
+    find_table,
+    level,
+    number,
+    one_hot,
+    read_lines,
+    read_table,
+)
 from medresnet3d.errors import DataError
 
 COLUMNS = {"image": "Image name", "grade": ("Retinopathy grade", "level")}
@@ -107,3 +115,24 @@ def test_text_comes_before_a_spreadsheet_and_a_table_may_lack_its_suffix(tmp_pat
 )
 def test_numbers(text: str, value: float | None) -> None:
     assert number(text) == value
+
+
+@pytest.mark.parametrize(("text", "value"), [("0", 0), ("3.0", 3), ("4", 4), ("5", None), ("-1", None), ("2.5", None)])
+def test_levels(text: str, value: int | None) -> None:
+    assert level(text, 4) == value
+
+
+def test_one_hot_needs_exactly_one() -> None:
+    names = ("MEL", "NV")
+    assert one_hot({"MEL": "1.0", "NV": "0.0"}, names) == "MEL"
+    assert one_hot({"MEL": "0", "NV": ""}, names) == ""
+    assert one_hot({"MEL": "1", "NV": "1"}, names) == ""
+
+
+def test_lines_with_a_given_separator(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("\na,b,c\n1|2\n")
+    assert list(read_lines(tmp_path / "t.txt", separator="|")) == [["a,b,c"], ["1", "2"]]
+
+
+def test_an_optional_table(tmp_path: Path) -> None:
+    assert find_optional_table(Folder(tmp_path, "Toy"), "t") is None
