@@ -62,7 +62,7 @@ class Files:
 
     def of(self, listed: str) -> list[Path]:
         """The files that a path of the tables may mean: the real names changed when the archive was packed anew."""
-        parts = [part.strip().casefold() for part in re.split(r"[/\\]", listed.strip().strip('"')) if part.strip()]
+        parts = [part.strip().casefold() for part in re.split(r"[/\\]", listed.strip('"')) if part.strip()]
         for folder in (parts[-2:-1], parts[:1]):
             if folder and folder[0] in self._below:
                 return self._below[folder[0]]

@@ -14,7 +14,7 @@ from medresnet3d.errors import DataError
 
 REPEATED = "listed twice"
 CONTRADICTION = "listed twice with different truth"
-_TRUTH = ("label", "mask", "boxes")
+_TRUTH = ("label", "boxes")
 _HELD_OUT_FIRST = ("test", "validation", "training")
 
 Sections = dict[str, list[dict[str, Any]]]
@@ -59,7 +59,7 @@ def _once(cohort: Cohort) -> list[tuple[str, dict[str, Any]]]:
     kept = []
     for listed in same.values():
         first = listed[0][1]
-        truths = {repr([entry.get(key) for key in _TRUTH if key != "mask"]) for _, entry in listed}
+        truths = {repr([entry.get(key) for key in _TRUTH]) for _, entry in listed}
         if len(truths) > 1:
             cohort.drop(CONTRADICTION, _name(first), len(listed))
             continue
