@@ -11,11 +11,14 @@ from medresnet3d.io.checks import check_affine, check_voxels
 from medresnet3d.io.volume import Volume
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
+ANALYZE_SUFFIXES = (".img",)
 ITK_SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 ARCHIVE_SUFFIXES = (".zip",)
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".pgm")
-KNOWN_SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES + DICOM_SUFFIXES + ARCHIVE_SUFFIXES + PICTURE_SUFFIXES
+KNOWN_SUFFIXES = (
+    NIFTI_SUFFIXES + ANALYZE_SUFFIXES + ITK_SUFFIXES + DICOM_SUFFIXES + ARCHIVE_SUFFIXES + PICTURE_SUFFIXES
+)
 
 PathLike = str | os.PathLike[str]
 
@@ -36,9 +39,9 @@ def load(
 ) -> Volume:
     """Read a scan.
 
-    Formats: NIfTI (``.nii``, ``.nii.gz``), MetaImage (``.mha``, ``.mhd``), NRRD (``.nrrd``, ``.nhdr``), DICOM (a folder
-    with any nesting, one file, a list of files, or a ZIP archive of them) and pictures (PNG, JPEG, TIFF, BMP, PGM),
-    which become volumes of one slice. DICOM series are recognised by their tags, never by file names. The geometry is
+    Formats: NIfTI (``.nii``, ``.nii.gz``), Analyze 7.5 (``.img`` with ``.hdr``), MetaImage (``.mha``, ``.mhd``), NRRD
+    (``.nrrd``, ``.nhdr``), DICOM (a folder with any nesting, one file, a list of files, or a ZIP archive of them) and
+    pictures (PNG, JPEG, TIFF, BMP, PGM), which become volumes of one slice. DICOM series are recognised by their tags, never by file names. The geometry is
     converted to RAS+ here and nowhere else.
 
     Args:
@@ -124,6 +127,8 @@ def _read(path: PathLike | Sequence[PathLike], series: str | None, strict: bool)
         return read_dicom(files, series, strict=strict)
     source = existing(path)
     suffix = known_suffix(source)
+    if suffix in ANALYZE_SUFFIXES or (suffix is None and source.suffix.lower() == ".hdr"):
+        suffix = None if is_dicom(source) else ".img"  # some archives call DICOM files so
     if source.is_dir() or suffix in DICOM_SUFFIXES + ARCHIVE_SUFFIXES or (suffix is None and is_dicom(source)):
         from medresnet3d.io.dicom import read_dicom
 
@@ -138,6 +143,10 @@ def _read(path: PathLike | Sequence[PathLike], series: str | None, strict: bool)
         from medresnet3d.io.nifti import read_nifti
 
         return read_nifti(source, series)
+    if suffix in ANALYZE_SUFFIXES:
+        from medresnet3d.io.analyze import read_analyze
+
+        return read_analyze(source, series)
     if suffix in PICTURE_SUFFIXES:
         from medresnet3d.io.images import read_image
 

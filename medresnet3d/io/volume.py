@@ -26,7 +26,8 @@ class Source:
     Args:
         path: the path that was asked for; ``None`` for an array in memory.
         files: every file that was read, in slice order for DICOM.
-        format: ``"nifti"``, ``"mha"``, ``"nrrd"``, ``"dicom"``, ``"image"`` (PNG, JPEG, TIFF, BMP) or ``"array"``.
+        format: ``"nifti"``, ``"analyze"``, ``"mha"``, ``"nrrd"``, ``"dicom"``, ``"image"`` (PNG, JPEG, TIFF, BMP) or
+            ``"array"``.
         header: the NIfTI header or the ITK metadata dictionary, as read.
         datasets: DICOM source instances without pixel data, in slice order (one for a multi-frame file).
         frames: for a multi-frame DICOM file, the 0-based frame of each slice.

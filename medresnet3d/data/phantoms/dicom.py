@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,7 @@ def write_dicom_series(
     file_names: str = "sorted",
     missing_slices: Sequence[int] = (),
     seed: int = 0,
+    header: Mapping[str, Any] | None = None,
 ) -> list[Path]:
     """Write a volume as a series of CT images, one file a slice along k.
 
@@ -79,6 +80,7 @@ def write_dicom_series(
         file_names: ``"sorted"`` by slice, or ``"shuffled"`` so that only the headers tell the order.
         missing_slices: indices along k that are left out.
         seed: for shuffled names.
+        header: further values, by keyword, that every image gets.
 
     Returns:
         The files in the order of the slices.
@@ -104,6 +106,8 @@ def write_dicom_series(
         dataset = _common_header(patient_id, study, series_number)
         _geometry(dataset, axes, spacing, origin + k * columns[:, 2], k)
         _pixels(dataset, stored[k])
+        for keyword, value in (header or {}).items():
+            setattr(dataset, keyword, value)
         dataset.SOPInstanceUID = phantom_uid(patient_id, study, series_number, k)
         dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
         path = Path(folder) / f"S{series_number:02d}_{names[k] + 1:04d}.dcm"
