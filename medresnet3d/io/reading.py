@@ -16,9 +16,7 @@ ITK_SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 ARCHIVE_SUFFIXES = (".zip",)
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".pgm")
-KNOWN_SUFFIXES = (
-    NIFTI_SUFFIXES + ANALYZE_SUFFIXES + ITK_SUFFIXES + DICOM_SUFFIXES + ARCHIVE_SUFFIXES + PICTURE_SUFFIXES
-)
+KNOWN_SUFFIXES = NIFTI_SUFFIXES + ANALYZE_SUFFIXES + ITK_SUFFIXES + DICOM_SUFFIXES + ARCHIVE_SUFFIXES + PICTURE_SUFFIXES
 
 PathLike = str | os.PathLike[str]
 
@@ -41,8 +39,8 @@ def load(
 
     Formats: NIfTI (``.nii``, ``.nii.gz``), Analyze 7.5 (``.img`` with ``.hdr``), MetaImage (``.mha``, ``.mhd``), NRRD
     (``.nrrd``, ``.nhdr``), DICOM (a folder with any nesting, one file, a list of files, or a ZIP archive of them) and
-    pictures (PNG, JPEG, TIFF, BMP, PGM), which become volumes of one slice. DICOM series are recognised by their tags, never by file names. The geometry is
-    converted to RAS+ here and nowhere else.
+    pictures (PNG, JPEG, TIFF, BMP, PGM), which become volumes of one slice. DICOM series are recognised by their tags,
+    never by file names. The geometry is converted to RAS+ here and nowhere else.
 
     Args:
         path: a file, a DICOM folder, or a list of DICOM files.
@@ -118,13 +116,7 @@ def _numbered(source: Path) -> Iterator[Volume]:
 
 def _read(path: PathLike | Sequence[PathLike], series: str | None, strict: bool) -> Volume:
     if not isinstance(path, (str, os.PathLike)):
-        from medresnet3d.io.dicom import read_dicom
-
-        files = [existing(one) for one in path]
-        for file in files:
-            if known_suffix(file) in NIFTI_SUFFIXES + ITK_SUFFIXES + PICTURE_SUFFIXES:
-                raise DataError(f"{file}: a list of files means one DICOM series; read other files one by one.")
-        return read_dicom(files, series, strict=strict)
+        return _read_slices([existing(one) for one in path], series, strict)
     source = existing(path)
     suffix = known_suffix(source)
     if suffix in ANALYZE_SUFFIXES or (suffix is None and source.suffix.lower() == ".hdr"):
@@ -154,6 +146,15 @@ def _read(path: PathLike | Sequence[PathLike], series: str | None, strict: bool)
     from medresnet3d.io.itk import read_itk
 
     return read_itk(source, series)
+
+
+def _read_slices(files: list[Path], series: str | None, strict: bool) -> Volume:
+    from medresnet3d.io.dicom import read_dicom
+
+    for file in files:
+        if known_suffix(file) in NIFTI_SUFFIXES + ITK_SUFFIXES + PICTURE_SUFFIXES:
+            raise DataError(f"{file}: a list of files means one DICOM series; read other files one by one.")
+    return read_dicom(files, series, strict=strict)
 
 
 def existing(path: PathLike) -> Path:
