@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from medresnet3d.workflows.prediction import Prediction
 
 PATIENTS = 30
-VALIDATION_SUBSETS = (6,)
-TEST_SUBSETS = (7, 8, 9)
+VALIDATION_SUBSETS = "6"
+TEST_SUBSETS = "7,8,9"
 NODULE_BUNDLE = "lung_nodule_cnn3d"
 BRAIN_BUNDLE = "brain_tissue_voxresnet"
 PHANTOM_NOTE = (
@@ -131,15 +131,14 @@ def _write_mni152(path: Path) -> Path:
 
 
 def _nodules(folder: Path, patients: int, epochs: int | None, watch: _Stopwatch) -> tuple[Path, dict[str, Any]]:
-    from medresnet3d.data.collections import luna16
     from medresnet3d.data.phantoms.luna16 import write_luna16
+    from medresnet3d.data.preparation.prepare import prepare
     from medresnet3d.workflows.evaluate import evaluate
     from medresnet3d.workflows.train import train
 
     cohort = write_luna16(folder / "phantom_luna16", patients=patients)
-    manifest = luna16.prepare(
-        cohort, folder / "phantom_candidates.json", validation_folds=VALIDATION_SUBSETS, test_folds=TEST_SUBSETS
-    )
+    options = {"validation_folds": VALIDATION_SUBSETS, "test_folds": TEST_SUBSETS}
+    manifest = prepare("luna16", cohort, folder / "phantom_candidates.json", options=options).path
     watch.lap("drawing phantoms")
     overrides = {} if epochs is None else {"max_epochs": epochs}
     run = train(NODULE_BUNDLE, manifest, folder / "nodule_run", set=overrides)

@@ -92,7 +92,7 @@ class Cohort:
             section: ``training``, ``validation`` or ``test``, where the official split says so.
             label: class name, or the number to regress; for boxes a name for each.
             mask: label map on the image's grid.
-            boxes: for detection: lowest corner first, pixels.
+            boxes: for detection: lowest corner first; pixels of a picture, mm (RAS+) of a volume.
             fold: where the official split has folds.
             position: of a point in a whole scan, mm, RAS+.
             more: whatever else is known (age, sex, site); ``None`` and ``""`` are left out.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -187,10 +188,21 @@ def _step(task: str, image: torch.Tensor, item: dict[str, Any], classes: int) ->
         return network, torch.nn.functional.mse_loss(pooled, torch.tensor([[float(item["label"])]]))
     inside = torch.zeros_like(output)
     for box in item["boxes"]:
-        low, high = np.array(box).reshape(2, -1).astype(int)
+        low, high = np.array(box).reshape(2, -1)
+        assert (low < high).all()
+        if len(low) == 3:
+            low, high = _in_voxels(low, high, item["image"].affine)
+        low, high = low.astype(int), high.astype(int)
         assert (low < high).all() and (high <= image.shape[2 : 2 + len(high)]).all()
-        inside[0, 0, low[0] : high[0], low[1] : high[1]] = 1
+        inside[(0, 0, *map(slice, low, high))] = 1
     return network, torch.nn.functional.binary_cross_entropy_with_logits(output, inside)
+
+
+def _in_voxels(low: np.ndarray, high: np.ndarray, affine: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """The voxels that a box in mm touches."""
+    corners = np.array([[*corner, 1.0] for corner in itertools.product(*zip(low, high, strict=True))])
+    index = (corners @ np.linalg.inv(affine.numpy()).T)[:, :3] + 0.5  # voxel 0 reaches from 0 to 1
+    return np.floor(np.clip(index.min(0), 0, None)), np.ceil(index.max(0))
 
 
 @pytest.mark.parametrize("name", NAMES)
