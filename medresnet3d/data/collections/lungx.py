@@ -100,9 +100,8 @@ def mimic(folder: Path, seed: int) -> None:
     header = ["Scan Number", "Nodule Center x,y Position*", "Nodule Center Image"]
     calibration: list[list[object]] = [[*header, "Diagnosis"]]
     for index, name in enumerate(names[:4]):
-        calibration.append(
-            [name.replace("LC", "lc"), 11010 if index % 2 else "11, 010", 4, _word(index < 2, "calibration")]
-        )
+        centre = 11010 if index % 2 else "11, 010"
+        calibration.append([name.replace("LC", "lc"), centre, 4, "benign" if index < 2 else "malignant"])
     calibration += [["", "", "", ""], ["* The upper left pixel is 0,0", "", "", ""]]
     test: list[list[object]] = [[header[0], "Nodule Number", *header[1:], "Final Diagnosis"]]
     for index, name in enumerate(names[4:]):
