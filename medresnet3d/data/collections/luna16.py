@@ -45,7 +45,7 @@ class _Grid:
         size: voxels along i, j and k.
     """
 
-    to_index: npt.NDArray[np.float64]
+    to_index: npt.NDArray[np.floating]
     size: npt.NDArray[np.int64]
 
     def inside(self, points: npt.NDArray) -> npt.NDArray[np.bool_]:
