@@ -34,6 +34,9 @@ from medresnet3d.networks.voxresnet import VoxResNet
 CHANNELS = (32, 64, 128, 256)
 CT_SPACING = (0.8, 0.8, 1.5)
 MRI_SHAPE = (240, 240, 155)
+ANYWHERE = 0.25  # share of the CT patches that lie anywhere in the trunk or beside it
+FREEZE_AFTER = 0.4  # of the training, from when on batch normalisation has the statistics that it will have in use
+NORM_PATCHES = 64  # whose statistics those are
 TEST_SCANS = 2  # the last ones of a manifest are kept out of the training
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -116,18 +119,40 @@ def mri_patches(manifest: Path | None, size: int) -> Iterator[Batch]:
 
 
 def ct_patches(_manifest: Path | None, size: int) -> Iterator[Batch]:
-    """Endless patches of phantom patients, most of them near the organs."""
+    """Endless patches of phantom patients, each around a voxel of an organ (every organ as often) or of anything."""
     rng = np.random.default_rng(0)
     while True:
-        spread = (110, 70, 90) if rng.random() < 0.85 else (200, 160, 250)
-        centre = rng.uniform(-1, 1, 3) * spread + (0, -5, 20)
-        phantom = organ_phantom(int(rng.integers(1000, 100000)), (size,) * 3, CT_SPACING, centre=centre.tolist())
+        seed = int(rng.integers(1000, 100000))
+        coarse = organ_phantom(seed)
+        anywhere = rng.random() < ANYWHERE
+        organ = coarse.labels == rng.integers(1, len(ORGANS))
+        places = np.argwhere(np.ones_like(organ) if anywhere or not organ.any() else organ)
+        place = places[rng.integers(len(places))] + rng.uniform(-3, 3, 3)
+        centre = coarse.affine[:3, :3] @ place + coarse.affine[:3, 3]
+        phantom = organ_phantom(seed, (size,) * 3, CT_SPACING, centre=centre.tolist())
         yield _batch(normalised_ct(phantom.image), phantom.labels)
 
 
 def _batch(image: np.ndarray, label: np.ndarray) -> Batch:
     tensors = (torch.from_numpy(np.ascontiguousarray(array))[None, None].float() for array in (image, label))
     return next(tensors), next(tensors)
+
+
+def freeze_norms(network: nn.Module, patches: Iterator[Batch]) -> None:
+    """Give batch normalisation the mean statistics of some patches, and keep those from now on.
+
+    With one patch a step, the statistics of training are those of that patch (air, or liver), and a network that
+    relies on them is much worse with the fixed ones of its use.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+    with torch.no_grad():
+        for _ in range(NORM_PATCHES):
+            network(next(patches)[0].contiguous(memory_format=torch.channels_last_3d))
+    for norm in norms:
+        norm.eval()
 
 
 def train(network: nn.Module, patches: Iterator[Batch], seconds: float, rate: float = 2e-3) -> int:
@@ -139,11 +164,15 @@ def train(network: nn.Module, patches: Iterator[Batch], seconds: float, rate: fl
     )
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-2)
     precision, device = Precision(), torch.device("cpu")
-    begin, iteration, recent = time.process_time(), 0, 0.0
+    begin, iteration, recent, frozen = time.process_time(), 0, 0.0, False
     for image, label in patches:
         done = (time.process_time() - begin) / seconds
         if done >= 1:
             break
+        if not frozen and done >= FREEZE_AFTER:
+            with precision.active(device):
+                freeze_norms(network, patches)
+            frozen = True
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1.0, (iteration + 1) / 30) * 0.5 * (1 + math.cos(math.pi * done))
         with precision.active(device):

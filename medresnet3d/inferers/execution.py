@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,15 +18,16 @@ import torch
 from torch import nn
 
 from medresnet3d.errors import ConfigError
+from medresnet3d.inferers.axis_order import reorder_axes
 from medresnet3d.inferers.fast_layers import NarrowConvolution, SubpixelDeconvolution, use_fast_layers
 from medresnet3d.inferers.folding import fold as fold_network
+from medresnet3d.inferers.memory_formats import FORMATS, channels_last
 from medresnet3d.inferers.rounding import round_kernel
 from medresnet3d.inferers.tracing import plain, tensors_in
 from medresnet3d.networks.number_formats import check_precision, cpu_has_bf16
 
 BACKENDS = ("torch", "openvino")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
 _CONVOLUTIONS = nn.modules.conv._ConvNd
 _TRANSPOSED = nn.modules.conv._ConvTransposeNd
 _STATISTICS = (nn.modules.batchnorm._NormBase,)
@@ -59,7 +60,15 @@ class PreparedNetwork:
         description: one line for a report, e.g. ``bf16, channels last, 7 of 16 norms folded``.
     """
 
-    def __init__(self, network: nn.Module, device: torch.device, precision: str, fold: bool, backend: str) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        device: torch.device,
+        precision: str,
+        fold: bool,
+        backend: str,
+        order: Sequence[int] | None = None,
+    ) -> None:
         self.device = device
         self.precision = precision
         self.backend = backend
@@ -69,6 +78,8 @@ class PreparedNetwork:
         self._notes: list[str] | None = None
         self._original = weakref.ref(network)
         self._copy: nn.Module | None = _own_copy(network).to(device)
+        if order is not None:
+            reorder_axes(self._copy, order)
         self._run: Callable[..., Any] | None = None
 
     def __call__(self, batch: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -171,8 +182,8 @@ def _cast_runner(network: nn.Module, device: torch.device, precision: str, last:
 
     def run(batch: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         batch = batch.to(device, dtype, non_blocking=True)
-        if last and batch.dim() in _FORMATS:
-            batch = _channels_last(batch)
+        if last and batch.dim() in FORMATS:
+            batch = channels_last(batch)
         return network(batch, *args, **kwargs)
 
     return run
@@ -199,7 +210,7 @@ def _cast(network: nn.Module, dtype: torch.dtype, last: bool) -> None:
             if tensor.dtype == torch.float32 and not isinstance(module, _STATISTICS):
                 tensor.data = tensor.data.to(dtype)
         if last and kernel is not None:
-            kernel.data = _channels_last(kernel.data)
+            kernel.data = channels_last(kernel.data)
 
 
 def _kernel(module: nn.Module) -> torch.Tensor | None:
@@ -208,16 +219,7 @@ def _kernel(module: nn.Module) -> torch.Tensor | None:
         return None
     weight = module.weight
     assert isinstance(weight, torch.Tensor)
-    return weight if weight.dim() in _FORMATS and weight.dtype == torch.float32 else None
-
-
-def _channels_last(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor (B, C, ...) channels last; with one channel, whose strides are ambiguous, by its strides too."""
-    tensor = tensor.contiguous(memory_format=_FORMATS[tensor.dim()])
-    if tensor.shape[1] > 1:
-        return tensor
-    strides = torch.empty((1, 2, *tensor.shape[2:]), device="meta").to(memory_format=_FORMATS[tensor.dim()]).stride()
-    return tensor.as_strided(tensor.shape, (strides[0] // 2, 1, *(step // 2 for step in strides[2:])))
+    return weight if weight.dim() in FORMATS and weight.dtype == torch.float32 else None
 
 
 def _own_copy(network: nn.Module) -> nn.Module:
@@ -268,6 +270,7 @@ def prepare(
     fold: bool = True,
     backend: str = "torch",
     example: torch.Tensor | None = None,
+    order: Sequence[int] | None = None,
 ) -> PreparedNetwork:
     """Make a fast copy of a network for inference; the network itself stays as it is.
 
@@ -280,6 +283,8 @@ def prepare(
         fold: rewrite the copy: see :func:`~medresnet3d.inferers.folding.fold`.
         backend: ``torch``, or ``openvino`` (CPU only; the extra ``medresnet3d[openvino]``).
         example: an input to settle the copy with at once; ``None``: the first call does.
+        order: in which the spatial axes of what the copy is given come; ``None``: as the network has them. See
+            :func:`~medresnet3d.inferers.axis_order.reorder_axes`.
 
     Raises:
         ConfigError: for an unknown precision or backend, fp16 on a CPU, OpenVINO on another device or not installed, a
@@ -293,11 +298,11 @@ def prepare(
         from medresnet3d.inferers.openvino_backend import check_openvino
 
         check_openvino(device)
-    choice = (str(device), precision, fold, backend)
+    choice = (str(device), precision, fold, backend, None if order is None else tuple(order))
     fingerprint = _fingerprint(network)
     kept = _prepared.setdefault(network, {})
     if choice not in kept or kept[choice][0] != fingerprint:
-        kept[choice] = (fingerprint, PreparedNetwork(network, device, precision, fold, backend))
+        kept[choice] = (fingerprint, PreparedNetwork(network, device, precision, fold, backend, order))
     prepared = kept[choice][1]
     if example is not None:
         prepared(example)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from monai.networks.blocks.convolutions import ResidualUnit
 from torch import nn
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from medresnet3d.inferers.folding import NARROW, WideOutput, replace_module
 
@@ -117,14 +118,19 @@ class SubpixelDeconvolution(nn.Module):
         pads = [
             n for first, last in zip(reversed(self.first), reversed(self.last), strict=True) for n in (-first, last)
         ]
-        y = F.conv3d(F.pad(x, pads), self.weight, self.bias)
-        batch, size = y.shape[0], y.shape[2:]
-        fine = (
-            y.permute(0, 2, 3, 4, 1).reshape(batch, *size, *self.stride, self.channels).permute(0, 1, 4, 2, 5, 3, 6, 7)
-        )
-        return fine.reshape(batch, *(n * s for n, s in zip(size, self.stride, strict=True)), self.channels).movedim(
-            -1, 1
-        )
+        return interleaved(F.conv3d(F.pad(x, pads), self.weight, self.bias), self.stride, self.channels)
+
+
+def interleaved(x: torch.Tensor, stride: tuple[int, ...], channels: int) -> torch.Tensor:
+    """Turn channels into voxels: (B, stride^3 * channels, i, j, k) to (B, channels, stride * i, ...).
+
+    One function for torch, so that whoever follows a network's functions meets it as such.
+    """
+    if has_torch_function_unary(x):
+        return torch.as_tensor(handle_torch_function(interleaved, (x,), x, stride, channels))
+    batch, size = x.shape[0], x.shape[2:]
+    fine = x.permute(0, 2, 3, 4, 1).reshape(batch, *size, *stride, channels).permute(0, 1, 4, 2, 5, 3, 6, 7)
+    return fine.reshape(batch, *(n * s for n, s in zip(size, stride, strict=True)), channels).movedim(-1, 1)
 
 
 class NarrowConvolution(nn.Module):

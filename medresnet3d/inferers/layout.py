@@ -17,6 +17,7 @@ from medresnet3d.inferers.memory import tile_limit, values_per_voxel
 from medresnet3d.inferers.receptive_field import Halo
 from medresnet3d.inferers.receptive_field import halo as network_halo
 from medresnet3d.inferers.runner import Runner
+from medresnet3d.inferers.slabs import SlabPlan, check_slabs, plan_slabs
 from medresnet3d.inferers.tiles import Box, TilePlan, plan_tiles
 from medresnet3d.inferers.windows import Index, WindowPlan, covered_voxels, full_roi, per_axis, plan_windows
 
@@ -30,9 +31,9 @@ class Layout:
     """What is computed, and how.
 
     Attributes:
-        strategy: ``exact``, ``windows``, ``halo`` or ``whole``.
+        strategy: ``exact``, ``windows``, ``halo``, ``slabs`` or ``whole``.
         reason: why ``auto`` chose it; empty where the caller did.
-        plan: the windows or tiles.
+        plan: the windows, tiles or slabs.
         box: the part of the image that they cover: first voxel and the one after the last along each axis.
         image_size: voxels of the image along each axis.
         splittable: whether a tile may be cut in two without another result.
@@ -40,7 +41,7 @@ class Layout:
 
     strategy: str
     reason: str
-    plan: WindowPlan | TilePlan
+    plan: WindowPlan | TilePlan | SlabPlan
     box: Box
     image_size: Index
     splittable: bool = False
@@ -52,11 +53,18 @@ class Layout:
 
     @property
     def total(self) -> int:
-        """Number of windows or tiles."""
-        return self.plan.count if isinstance(self.plan, WindowPlan) else len(self.plan.tiles())
+        """Number of windows, tiles or slabs."""
+        if isinstance(self.plan, WindowPlan):
+            return self.plan.count
+        return len(self.plan.tiles() if isinstance(self.plan, TilePlan) else self.plan.slabs())
 
-    def kept(self, foreground: Foreground) -> set[Any]:
-        """Return the windows (grid indices) or tiles (boxes) in which there is something; at least one."""
+    def kept(self, foreground: Foreground) -> set[Any] | None:
+        """Return the windows (grid indices) or tiles (boxes) in which there is something; at least one.
+
+        ``None`` for slabs, all of which are computed.
+        """
+        if isinstance(self.plan, SlabPlan):
+            return None
         places: dict[Any, tuple[slice, ...]]
         if isinstance(self.plan, TilePlan):
             places = {tile: tuple(slice(*edge) for edge in tile) for tile in self.plan.tiles()}
@@ -72,6 +80,8 @@ class Layout:
 
     def covered(self, kept: set[Any] | None) -> int:
         """Return how many of the image's voxels those windows or tiles (``None``: all) cover."""
+        if isinstance(self.plan, SlabPlan):
+            return prod(self.plan.image_size)
         if isinstance(self.plan, WindowPlan):
             return covered_voxels(self.plan, self.plan.indices() if kept is None else kept)
         size = self.plan.image_size
@@ -124,29 +134,38 @@ def choose_layout(
         box = _to_lattice(box, image_size, lattice)
         plan = plan_tiles(_size(box), (0,) * len(box), lattice, float("inf"))
         return Layout("whole", "", plan, box, image_size)
+    if options.strategy == "slabs":
+        return _slabs(image_size, box, channels, network, runner, options)
     try:
         tiles = _tiles(image_size, box, channels, network, runner, options)
     except ConfigError as error:
         if options.strategy == "halo":
             raise
-        return replace(windows, reason=str(error))
+        tiles, reason = None, str(error)
     if options.strategy == "halo":
+        assert tiles is not None
         return tiles
-    return _cheaper(tiles, windows)
+    if tiles is not None and tiles.total == 1:
+        return _cheaper(tiles, windows)
+    with suppress(ConfigError):
+        return _cheaper(_slabs(image_size, box, channels, network, runner, options), windows)
+    return replace(windows, reason=reason) if tiles is None else _cheaper(tiles, windows)
 
 
-def _cheaper(tiles: Layout, windows: Layout) -> Layout:
-    """Choose between tiles and windows by the voxels that the network has to compute."""
-    assert isinstance(tiles.plan, TilePlan)
+def _cheaper(pass_once: Layout, windows: Layout) -> Layout:
+    """Choose between tiles or slabs and windows by the voxels that the network has to compute."""
+    plan = pass_once.plan
+    assert not isinstance(plan, WindowPlan)
     assert isinstance(windows.plan, WindowPlan)
     by_windows = windows.plan.count * prod(windows.plan.roi_size)
-    share = tiles.plan.work / by_windows
+    share = plan.work / by_windows
     if share > 1:
-        return replace(windows, reason=f"tiles with a halo would be {share:.1f} times the work")
-    strategy = "whole" if tiles.total == 1 else "halo"
-    times = tiles.plan.work / prod(tiles.plan.image_size)
+        what = "slabs" if isinstance(plan, SlabPlan) else "tiles with a halo"
+        return replace(windows, reason=f"{what} would be {share:.1f} times the work")
+    times = plan.work / prod(plan.image_size)
     reason = f"{share:.2f} of the work of windows ({times:.2f} times the voxels, with halos), and it fits into memory"
-    return replace(tiles, strategy=strategy, reason=reason)
+    whole = isinstance(plan, TilePlan) and pass_once.total == 1
+    return replace(pass_once, strategy="whole" if whole else pass_once.strategy, reason=reason)
 
 
 def _traced(network: nn.Module, channels: int, dims: int) -> tuple[Halo, float]:
@@ -211,22 +230,52 @@ def _tiles(
     runner: Runner,
     options: LayoutOptions,
 ) -> Layout:
-    if not isinstance(network, nn.Module) or runner.extras.any or runner.backend != "torch":
-        raise ConfigError(
-            'strategy "halo" needs a torch.nn.Module of one argument on the torch backend, whose reach can be told; '
-            'use strategy "windows".'
-        )
-    reach, voxel_bytes = _traced(network, channels, len(image_size))
+    reach, voxels = _reach_and_room(image_size, channels, network, runner, options, "halo")
     box = _to_lattice(box, image_size, reach.stride)
-    limit = options.memory or tile_limit(image_size, runner.device, asked_for=options.strategy == "halo")
-    voxels = limit / (voxel_bytes * _BYTES[runner.precision])
     plan = plan_tiles(_size(box), reach.margin, reach.stride, voxels)
     if plan.largest > voxels:
         raise ConfigError(
             f"the network looks {' x '.join(map(str, reach.size))} voxels around each voxel, and no tile with so much "
-            f'around it fits into {limit >> 20} MiB; use strategy "windows", or give more memory.'
+            f'around it fits into the memory; use strategy "windows", or give more memory.'
         )
     return Layout("halo", "", plan, box, image_size, splittable=True)
+
+
+def _reach_and_room(
+    image_size: Index,
+    channels: int,
+    network: Callable[..., Any],
+    runner: Runner,
+    options: LayoutOptions,
+    strategy: str,
+) -> tuple[Halo, float]:
+    """Return how far a network looks, and how many voxels may be computed at once."""
+    if not isinstance(network, nn.Module) or runner.extras.any or runner.backend != "torch":
+        raise ConfigError(
+            f'strategy "{strategy}" needs a torch.nn.Module of one argument on the torch backend, whose reach can be '
+            'told; use strategy "windows".'
+        )
+    reach, voxel_values = _traced(network, channels, len(image_size))
+    limit = options.memory or tile_limit(image_size, runner.device, asked_for=options.strategy == strategy)
+    return reach, limit / (voxel_values * _BYTES[runner.precision])
+
+
+def _slabs(
+    image_size: Index,
+    box: Box,
+    channels: int,
+    network: Callable[..., Any],
+    runner: Runner,
+    options: LayoutOptions,
+) -> Layout:
+    reach, voxels = _reach_and_room(image_size, channels, network, runner, options, "slabs")
+    if runner.views.count > 1:
+        raise ConfigError('strategy "slabs" does not mirror or turn; use strategy "windows" for that.')
+    box = _to_lattice(box, image_size, reach.stride)
+    plan = plan_slabs(_size(box), reach.stride, voxels, options.first_axis)
+    assert isinstance(network, nn.Module)
+    check_slabs(network, channels, reach.stride, plan.order, runner.device)
+    return Layout("slabs", "", plan, box, image_size)
 
 
 def _lattice(network: Callable[..., Any], channels: int, box: Box, options: LayoutOptions) -> Index:

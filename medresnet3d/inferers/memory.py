@@ -18,8 +18,8 @@ SAFETY = 1.5
 DEFAULT_LIMIT = 3 << 29
 #: an image of more voxels than this (256 cubed) is large: what it takes in main memory must not grow with it
 LARGE_VOXELS = 1 << 24
-#: most bytes that a tile of a large image may take, where nobody asked for tiles
-LARGE_LIMIT = 3 << 27
+#: most bytes that a tile or slab of a large image may take, where nobody asked for them
+LARGE_LIMIT = 1 << 28
 _EXAMPLE = 64
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from medresnet3d.errors import ConfigError
-from medresnet3d.inferers.execution import prepare
+from medresnet3d.inferers.execution import PreparedNetwork, prepare
 from medresnet3d.inferers.transfer import Boxes, gather
 from medresnet3d.inferers.views import Views
 
@@ -76,17 +76,26 @@ class Runner:
         self.views = Views() if views is None else views
         self.extras = Extras() if extras is None else extras
         self.network = network
+        self._options: dict[str, Any] = {}
+        self._original: nn.Module | None = None
         self.prepared = isinstance(network, nn.Module) and not exact
         self.precision, self.backend = "fp32", "torch"
         if self.prepared:
             assert isinstance(network, nn.Module)
-            ready = prepare(network, device=device, precision=precision, fold=fold, backend=backend)
+            self._options = {"device": device, "precision": precision, "fold": fold, "backend": backend}
+            self._original = network
+            ready = prepare(network, **self._options)
             self.network, self.precision, self.backend = ready, ready.precision, ready.backend
         elif not exact and (precision not in ("auto", "fp32") or backend != "torch"):
             raise ConfigError(
                 f'precision "{precision}" with backend "{backend}" needs a torch.nn.Module, and the network is a '
                 f"{type(network).__name__}; give the module itself, or precision auto and backend torch."
             )
+
+    def reordered(self, order: Sequence[int]) -> PreparedNetwork:
+        """Return the fast copy of the network for images whose axes come in another order."""
+        assert self._original is not None  # only modules are computed in another order
+        return prepare(self._original, **self._options, order=order)
 
     def forward(self, windows: torch.Tensor, boxes: Boxes, image: int = 0) -> Any:
         """Return the network's output for windows (N, C, ...), averaged over the views.

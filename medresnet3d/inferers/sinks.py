@@ -13,6 +13,8 @@ from medresnet3d.inferers.windows import Index
 OUTPUTS = ("logits", "probabilities", "labels")
 #: logit of what is certain
 SURE = 20.0
+#: voxels of a large finished block that are turned into answers at once
+ANSWER_VOXELS = 1 << 20
 
 
 def label_dtype(classes: int) -> torch.dtype:

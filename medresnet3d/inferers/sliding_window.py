@@ -18,14 +18,15 @@ from medresnet3d.inferers.layout import Layout, LayoutOptions, choose_layout
 from medresnet3d.inferers.report import InferenceReport
 from medresnet3d.inferers.runner import Extras, Runner, home
 from medresnet3d.inferers.sinks import OUTPUTS
+from medresnet3d.inferers.slabs import SlabPass, SlabPlan
 from medresnet3d.inferers.streams import Target
-from medresnet3d.inferers.tiles import Box, TilePass
+from medresnet3d.inferers.tiles import Box, TilePass, TilePlan
 from medresnet3d.inferers.views import Views
 from medresnet3d.inferers.window_pass import WindowPass, pad_image
 from medresnet3d.inferers.windows import WindowPlan, importance
 from medresnet3d.progress import Progress
 
-STRATEGIES = ("auto", "windows", "halo", "whole", "exact")
+STRATEGIES = ("auto", "windows", "halo", "slabs", "whole", "exact")
 
 
 class SlidingWindowInferer(Inferer):
@@ -55,9 +56,11 @@ class SlidingWindowInferer(Inferer):
         strategy: ``windows``: MONAI's grid of windows; ``halo``: tiles that each carry all the context that can change
             them, so that every voxel is computed once and the result is that of one pass (refused, with the reason, for
             networks that look at the whole image, such as those with instance normalisation); ``whole``: one pass;
+            ``slabs``: that pass in slabs along one axis, between which each layer keeps the planes that it still needs:
+            no voxel is computed twice, and the memory does not depend on the axis' length (refused as ``halo`` is);
             ``exact``: MONAI's own result to 1e-5 (the network as it is, fp32; no crop and no skipping whatever else is
-            asked for); ``auto``: ``whole`` or ``halo`` where the network allows it, memory suffices and it is less
-            work, else ``windows``.
+            asked for); ``auto``: ``whole``, or else ``slabs`` or ``halo``, where the network allows it, memory suffices
+            and it is less work, else ``windows``.
         output: ``logits``, ``probabilities`` (softmax; sigmoid of a single channel) or ``labels``: (B, 1, ...), the
             largest channel, or for a single one whether its logit is above 0.
         skip_empty: leave out windows in which there is nothing but background; the others stay as they are, so that
@@ -73,9 +76,9 @@ class SlidingWindowInferer(Inferer):
             ``bf16`` or ``fp16``.
         fold: fold batch normalisation into the convolutions.
         backend: ``torch`` or ``openvino``.
-        memory: bytes that one pass over a tile may take under ``auto`` and ``halo``; ``None``: half of what is free, at
-            most 1.5 GiB, and 384 MiB where ``auto`` meets an image of more than 256 cubed voxels in main memory, which
-            is then mostly streamed in windows.
+        memory: bytes that one pass over a tile or slab may take under ``auto``, ``halo`` and ``slabs``; ``None``: half
+            of what is free, at most 1.5 GiB, and 256 MiB where ``auto`` meets an image of more than 256 cubed voxels in
+            main memory, which is then streamed.
         stream_axis: the spatial axis whose length must not matter for the memory; ``None``: that which needs least.
         cancel: asked after every step; if it says yes, the call ends with a ``CancelledError``.
 
@@ -211,7 +214,7 @@ class SlidingWindowInferer(Inferer):
             windows_run=run * len(image),
             left_out=left_out,
             crop=layout.box if layout.cropped else None,
-            halo=None if isinstance(layout.plan, WindowPlan) else layout.plan.halo,
+            halo=layout.plan.halo if isinstance(layout.plan, TilePlan) else None,
             flips=self.flips,
             views=self.views.count,
             kept_bytes=max(one.peak_bytes for one in passes),
@@ -264,9 +267,10 @@ class SlidingWindowInferer(Inferer):
 
     def _pass_over(
         self, image: torch.Tensor, layout: Layout, runner: Runner, target: Target, kept: set[Any] | None
-    ) -> tuple[list[torch.Tensor], Callable[[Sequence[Any]], Any], list[WindowPass | TilePass]]:
+    ) -> tuple[list[torch.Tensor], Callable[[Sequence[Any]], Any], list[WindowPass | TilePass | SlabPass]]:
         """Compute each image of the batch; return the outputs, what puts them into their structure, and the passes."""
-        padding = layout.plan.padding
+        lazily = isinstance(layout.plan, SlabPlan) and self.padding_mode == "constant"
+        padding = [(0, 0)] * (image.dim() - 2) if lazily else layout.plan.padding
         padded = pad_image(_cut(image, layout.box), padding, self.padding_mode, self.cval)
         if runner.extras.condition is not None:
             box_condition = _cut(runner.extras.condition, layout.box)
@@ -283,11 +287,13 @@ class SlidingWindowInferer(Inferer):
 
     def _one_pass(
         self, layout: Layout, runner: Runner, target: Target, number: int, tick: Callable[[int], None]
-    ) -> WindowPass | TilePass:
+    ) -> WindowPass | TilePass | SlabPass:
         def forward(windows: torch.Tensor, boxes: Sequence[tuple[slice, ...]]) -> Any:
             return runner.forward(windows, boxes, number)
 
-        if not isinstance(layout.plan, WindowPlan):
+        if isinstance(layout.plan, SlabPlan):
+            return SlabPass(layout.plan, target, runner.reordered(layout.plan.order), self.cval, tick)
+        if isinstance(layout.plan, TilePlan):
             return TilePass(layout.plan, target, forward, runner.device, layout.splittable, tick)
         weights = None if self.mode == "constant" else importance(layout.plan.roi_size, self.mode, self.sigma_scale)
         return WindowPass(layout.plan, weights, target, forward, runner.device, self.sw_batch_size, tick)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from medresnet3d.errors import ConfigError
-from medresnet3d.inferers.sinks import Sink
+from medresnet3d.inferers.sinks import ANSWER_VOXELS, Sink
 from medresnet3d.inferers.streams import Target
 from medresnet3d.inferers.structure import flatten
 from medresnet3d.inferers.transfer import gather
@@ -19,8 +19,6 @@ from medresnet3d.inferers.window_pass import Forward
 from medresnet3d.inferers.windows import Index
 
 Box = tuple[tuple[int, int], ...]
-#: voxels of a finished tile that are turned into answers at once
-ANSWER_VOXELS = 1 << 20
 
 
 @dataclass(frozen=True)
