@@ -1,7 +1,9 @@
 """Sliding-window inference beside MONAI's, at equal answers: time, memory and agreement.
 
 Each row is one command; every arm of a row runs in the same process, in turn, ``--repeats`` times, and the
-median of each counts. The networks are trained first by ``sliding_window_nets.py``.
+median of each counts. What has been measured is kept under ``--out``: an interrupted row goes on where it was, and
+``--repeats`` may be raised afterwards. On a busy machine take ``--clock cpu --threads 1``. The networks are trained
+first by ``sliding_window_nets.py``.
 
     python benchmarks/sliding_window.py --work mri-voxresnet --nets NETS --data MANIFEST --out RESULTS
     python benchmarks/sliding_window.py --work mri-unet --nets NETS --data MANIFEST --out RESULTS
@@ -31,6 +33,7 @@ from typing import Any
 import monai
 import numpy as np
 import torch
+from journal import Journal, in_turn, medians, timed
 from monai.inferers import SlidingWindowInferer as MonaiInferer
 from monai.networks.nets import UNet
 from monai.transforms import CropForeground
@@ -155,32 +158,48 @@ def compare(work: str, options: argparse.Namespace) -> dict[str, Any]:
     else:
         arms["MONAI autocast bf16"] = monai_arm(network, case.overlap, autocast=True)
     arms["medresnet3d"] = ours
-    seconds: dict[str, list[float]] = {name: [] for name in arms}
-    answers: dict[str, torch.Tensor] = {}
-    for arm in arms.values():
-        arm(case.image[..., :96, :96, :96].contiguous())
-    for _ in range(options.repeats):
-        for name, arm in arms.items():
-            begin = time.perf_counter()
-            answers[name] = arm(case.image)
-            seconds[name].append(time.perf_counter() - begin)
-            print(f"{work}: {name} {seconds[name][-1]:.2f} s", flush=True)
-    return _row(work, case, seconds, answers, inferer)
+    journal = journal_of(work, case, options)
+    times: dict[str, list[dict[str, float]]] = {name: [] for name in arms}
+    for name, number in in_turn(list(arms), options.repeats):
+        times[name].append(journal.once(f"{name} {number}", lambda name=name: measure(name, arms[name], case, journal)))
+        print(f"{work}: {name} {times[name][-1][options.clock]:.2f} s", flush=True)
+    if inferer.report is not None:
+        journal.once("report", lambda: inferer.report.as_dict())
+    answers = {name: torch.from_numpy(journal.kept(name)) for name in arms}
+    return _row(work, case, times, answers, journal.once("report", dict), options.clock)
+
+
+def journal_of(work: str, case: Case, options: argparse.Namespace) -> Journal:
+    """The journal of a row: other options, another folder."""
+    size = "x".join(str(length) for length in case.truth.shape)
+    what = [work, size, f"{options.threads}t", options.network, options.strategy, options.backend]
+    return Journal(options.out / "parts" / "-".join(str(part) for part in what if part))
+
+
+def measure(name: str, arm: Arm, case: Case, journal: Journal) -> dict[str, float]:
+    """Time one call, after a small one that loads whatever the first call loads; keep the answer."""
+    arm(case.image[..., :96, :96, :96].contiguous())
+    seconds, labels = timed(lambda: arm(case.image))
+    journal.keep(name, labels.numpy().astype(np.uint8))
+    return seconds
 
 
 def _row(
     work: str,
     case: Case,
-    seconds: dict[str, list[float]],
+    times: dict[str, list[dict[str, float]]],
     answers: dict[str, torch.Tensor],
-    inferer: SlidingWindowInferer,
+    report: dict[str, Any],
+    clock: str,
 ) -> dict[str, Any]:
     reference, inside = answers["MONAI fp32"], case.truth > 0
-    typical = {name: float(np.median(times)) for name, times in seconds.items()}
+    typical = medians(times, clock)
     return {
         "work": work,
         "shape": list(case.truth.shape),
-        "seconds": {name: [round(value, 3) for value in times] for name, times in seconds.items()},
+        "clock": clock,
+        "times": times,
+        "seconds": {name: round(value, 3) for name, value in typical.items()},
         "times_faster": {
             name: round(typical[name] / typical["medresnet3d"], 2) for name in typical if name != "medresnet3d"
         },
@@ -192,7 +211,7 @@ def _row(
             name: round(agreement(answer, reference, inside | ~inside), 6) for name, answer in answers.items()
         },
         "dice": {name: round(mean_dice(answer, case.truth), 5) for name, answer in answers.items()},
-        "report": str(inferer.report),
+        "report": report,
     }
 
 
@@ -245,15 +264,23 @@ def _status(field: str) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 
 
+def child(command: list[str]) -> dict[str, Any]:
+    """Run a process and read the last line that it prints."""
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return dict(json.loads(output.splitlines()[-1]))
+
+
 def memory_row(options: argparse.Namespace) -> dict[str, Any]:
     """Measure each arm and each number of slices in a process of its own."""
+    plane = "x".join(str(length) for length in (options.shape or CT_SHAPE)[:2])
+    width = "narrow" if options.narrow else "full"
+    journal = Journal(options.out / "parts" / f"ct-memory-{plane}-{width}-{options.threads}t")
     found: dict[str, dict[str, Any]] = {"MONAI fp32": {}, "medresnet3d": {}}
     for slices in options.memory_slices:
         for arm in found:
             if arm == "medresnet3d" or slices <= MONAI_SLICES:
                 command = [sys.executable, __file__, *sys.argv[1:], "--arm", arm, "--slices", str(slices)]
-                output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-                found[arm][str(slices)] = json.loads(output.splitlines()[-1])
+                found[arm][str(slices)] = journal.once(f"{arm} {slices}", lambda command=command: child(command))
                 print(f"{arm}, {slices} slices: {found[arm][str(slices)]}", flush=True)
     less = {
         slices: round(peer["mib"] / found["medresnet3d"][slices]["mib"], 2)
@@ -261,7 +288,14 @@ def memory_row(options: argparse.Namespace) -> dict[str, Any]:
     }
     network = "an eighth of the channels, untrained" if options.narrow else "ct-unet"
     goals = {str(MONAI_SLICES): 5.0}
-    return {"work": "ct-memory", "network": network, "memory": found, "times_less": less, "goals": goals}
+    return {
+        "work": "ct-memory",
+        "plane": plane,
+        "network": network,
+        "memory": found,
+        "times_less": less,
+        "goals": goals,
+    }
 
 
 def table(row: dict[str, Any]) -> str:
@@ -274,13 +308,14 @@ def table(row: dict[str, Any]) -> str:
                 f"| {slices} | {peer['mib'] if peer else '-'} MiB | {ours['mib']} MiB | {ours['answer_mib']} MiB |"
             )
         return "\n".join(lines)
-    lines = ["| arm | seconds | ours is faster | goal | same label in organs | Dice |", "|---|---|---|---|---|---|"]
-    for name, times in row["seconds"].items():
+    unit = "seconds" if row["clock"] == "wall" else "CPU seconds"
+    lines = [f"| arm | {unit} | ours is faster | goal | same label in organs | Dice |", "|---|---|---|---|---|---|"]
+    for name, seconds in row["seconds"].items():
         faster = row["times_faster"].get(name)
         goal = row["goals"].get(name)
         ratio, wanted = f"{faster:.2f}x" if faster else "", f">= {goal:g}x" if goal else ""
         lines.append(
-            f"| {name} | {np.median(times):.2f} | {ratio} | {wanted} "
+            f"| {name} | {seconds:.2f} | {ratio} | {wanted} "
             f"| {row['agreement_in_organs'][name]:.5f} | {row['dice'][name]:.4f} |"
         )
     return "\n".join(lines)
@@ -292,8 +327,9 @@ def main() -> None:
     parser.add_argument("--work", choices=[*GOALS, "ct-memory"], required=True)
     parser.add_argument("--nets", type=Path, help="folder of sliding_window_nets.py")
     parser.add_argument("--data", type=Path, help="manifest of skull-stripped T1 scans with tissue maps")
-    parser.add_argument("--out", type=Path, help="folder for the figures")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the figures and what was measured so far")
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="what the ratios are of")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--shape", type=int, nargs=3, help="another size of the volume")
     parser.add_argument("--backend", choices=("torch", "openvino"), help="of our arm")
@@ -316,10 +352,9 @@ def main() -> None:
     row["machine"] = {"cpu": platform.processor() or platform.machine(), "threads": options.threads}
     row["versions"] = {"torch": str(torch.__version__), "monai": monai.__version__}
     print(json.dumps(row, indent=1), table(row), sep="\n\n")
-    if options.out:
-        name = options.work if options.work != "mri-default" else f"mri-default-{options.network}"
-        atomic_write_text(options.out / f"sliding_window_{name}.json", json.dumps(row, indent=1))
-        atomic_write_text(options.out / f"sliding_window_{name}.md", table(row) + "\n")
+    name = options.work if options.work != "mri-default" else f"mri-default-{options.network}"
+    atomic_write_text(options.out / f"sliding_window_{name}.json", json.dumps(row, indent=1))
+    atomic_write_text(options.out / f"sliding_window_{name}.md", table(row) + "\n")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,12 @@ CHANNELS = (32, 64, 128, 256)
 CT_SPACING = (0.8, 0.8, 1.5)
 MRI_SHAPE = (240, 240, 155)
 ANYWHERE = 0.25  # share of the CT patches that lie anywhere in the trunk or beside it
-FREEZE_AFTER = 0.4  # of the training, from when on batch normalisation has the statistics that it will have in use
+FREEZE_AFTER = {"ct-unet": 0.4}  # of the training, from when on normalisation has the statistics of its use
 NORM_PATCHES = 64  # whose statistics those are
 TEST_SCANS = 2  # the last ones of a manifest are kept out of the training
+RATE = 2e-3  # the highest learning rate; half of it for a network that has been trained before
 Batch = tuple[torch.Tensor, torch.Tensor]
+Source = Callable[[int, int], Iterator[Batch]]  # patches of a size, by a seed
 
 
 def make_network(name: str) -> nn.Module:
@@ -50,8 +53,12 @@ def make_network(name: str) -> nn.Module:
     return UNet(3, 1, classes, CHANNELS, (2, 2, 2), num_res_units=2, norm="batch")
 
 
-NETWORKS = {"mri-voxresnet": 48, "mri-unet": 64, "ct-unet": 64}
-"""Size of the training patches of each network."""
+NETWORKS = {"mri-voxresnet": (48, 48), "mri-unet": (64, 64), "ct-unet": (64, 96)}
+"""In-plane size of the training patches of each network: at first, and with fixed statistics.
+
+What tells one kidney from the other lies further from it than a small patch reaches.
+"""
+SLICES = 64  # of a patch, at most
 
 
 def load_network(folder: Path, name: str) -> nn.Module:
@@ -103,9 +110,9 @@ def _voxels(path: Path) -> np.ndarray:
     return np.asarray(volume.dataobj)
 
 
-def mri_patches(manifest: Path | None, size: int) -> Iterator[Batch]:
-    """Endless patches around voxels of the brain, mirrored left to right at random, each (1, 1, n, n, n)."""
-    rng = np.random.default_rng(0)
+def mri_patches(manifest: Path | None, size: int, seed: int) -> Iterator[Batch]:
+    """Endless patches of scans, mirrored left to right at random, each (1, 1, n, n, n)."""
+    rng = np.random.default_rng(seed)
     scans = mri_scans(manifest)
     while True:
         image, label = scans[rng.integers(len(scans))]
@@ -118,9 +125,9 @@ def mri_patches(manifest: Path | None, size: int) -> Iterator[Batch]:
         yield _batch(image[cut][turn], label[cut][turn])
 
 
-def ct_patches(_manifest: Path | None, size: int) -> Iterator[Batch]:
+def ct_patches(_manifest: Path | None, size: int, seed: int) -> Iterator[Batch]:
     """Endless patches of phantom patients, each around a voxel of an organ (every organ as often) or of anything."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     while True:
         seed = int(rng.integers(1000, 100000))
         coarse = organ_phantom(seed)
@@ -129,7 +136,7 @@ def ct_patches(_manifest: Path | None, size: int) -> Iterator[Batch]:
         places = np.argwhere(np.ones_like(organ) if anywhere or not organ.any() else organ)
         place = places[rng.integers(len(places))] + rng.uniform(-3, 3, 3)
         centre = coarse.affine[:3, :3] @ place + coarse.affine[:3, 3]
-        phantom = organ_phantom(seed, (size,) * 3, CT_SPACING, centre=centre.tolist())
+        phantom = organ_phantom(seed, (size, size, min(size, SLICES)), CT_SPACING, centre=centre.tolist())
         yield _batch(normalised_ct(phantom.image), phantom.labels)
 
 
@@ -155,24 +162,42 @@ def freeze_norms(network: nn.Module, patches: Iterator[Batch]) -> None:
         norm.eval()
 
 
-def train(network: nn.Module, patches: Iterator[Batch], seconds: float, rate: float = 2e-3) -> int:
+def rarity(organs: int) -> torch.Tensor:
+    """Weights of the classes in the cross-entropy: the rarer an organ in a phantom patient, the more."""
+    counts = np.bincount(organ_phantom(0).labels.ravel(), minlength=organs).astype(np.float32)
+    return torch.from_numpy(np.cbrt(np.median(counts) / counts))
+
+
+def make_loss(name: str) -> nn.Module:
+    """Dice and cross-entropy; the smoothing keeps organs that a patch lacks from outweighing those that it has."""
+    weight = rarity(len(ORGANS)) if name == "ct-unet" else None
+    return DiceCELoss(
+        softmax=True, to_onehot_y=True, include_background=False, batch=True, smooth_nr=50, smooth_dr=50, weight=weight
+    )
+
+
+def train(
+    network: nn.Module,
+    loss_function: nn.Module,
+    source: Source,
+    sizes: tuple[int, int],
+    seconds: float,
+    freeze_after: float,
+    resumed: bool,
+) -> int:
     """AdamW with warm-up and cosine for ``seconds`` of CPU time in bf16 where the CPU has it; give the iterations."""
     network.train().to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    # The smoothing keeps organs that a patch does not contain from outweighing those that it does.
-    loss_function = DiceCELoss(
-        softmax=True, to_onehot_y=True, include_background=False, batch=True, smooth_nr=50, smooth_dr=50
-    )
+    rate = RATE / 2 if resumed else RATE
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-2)
     precision, device = Precision(), torch.device("cpu")
-    begin, iteration, recent, frozen = time.process_time(), 0, 0.0, False
-    for image, label in patches:
-        done = (time.process_time() - begin) / seconds
-        if done >= 1:
-            break
-        if not frozen and done >= FREEZE_AFTER:
+    begin, iteration, recent, frozen, done = time.process_time(), 0, 0.0, False, 0.0
+    patches = source(sizes[0], 0)
+    while done < 1:
+        if not frozen and done >= freeze_after:
             with precision.active(device):
                 freeze_norms(network, patches)
-            frozen = True
+            frozen, patches = True, source(sizes[1], 1 + resumed)
+        image, label = next(patches)
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1.0, (iteration + 1) / 30) * 0.5 * (1 + math.cos(math.pi * done))
         with precision.active(device):
@@ -183,6 +208,7 @@ def train(network: nn.Module, patches: Iterator[Batch], seconds: float, rate: fl
         nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimizer.step()
         iteration += 1
+        done = (time.process_time() - begin) / seconds
         recent = float(loss.detach()) if iteration == 1 else 0.97 * recent + 0.03 * float(loss.detach())
         if iteration % 50 == 0:
             print(f"{done:.0%} of the time, {iteration} iterations, loss {recent:.3f}", flush=True)
@@ -197,15 +223,23 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the weights")
     parser.add_argument("--cpu-seconds", type=float, default=300.0)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--resume", action="store_true", help="go on with the weights in that folder")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    network = make_network(options.net)
-    source: Callable[[Path | None, int], Iterator[Batch]] = ct_patches if options.net == "ct-unet" else mri_patches
-    iterations = train(network, source(options.data, NETWORKS[options.net]), options.cpu_seconds)
-    with atomic_path(options.out / f"{options.net}.pt") as path:
+    weights = options.out / f"{options.net}.pt"
+    network = load_network(options.out, options.net) if options.resume else make_network(options.net)
+    source: Source = partial(ct_patches if options.net == "ct-unet" else mri_patches, options.data)
+    sizes = NETWORKS[options.net]
+    freeze_after = 0.0 if options.resume else FREEZE_AFTER.get(options.net, 1.0)
+    iterations = train(
+        network, make_loss(options.net), source, sizes, options.cpu_seconds, freeze_after, options.resume
+    )
+    with atomic_path(weights) as path:
         torch.save({key: value.contiguous() for key, value in network.state_dict().items()}, path)
     note = {"net": options.net, "cpu_seconds": options.cpu_seconds, "iterations": iterations, "data": str(options.data)}
-    atomic_write_text(options.out / f"{options.net}.json", json.dumps(note, indent=1))
+    earlier = weights.with_suffix(".json")
+    before = json.loads(earlier.read_text(encoding="utf-8")) if options.resume else []
+    atomic_write_text(earlier, json.dumps([*before, note], indent=1))
 
 
 if __name__ == "__main__":

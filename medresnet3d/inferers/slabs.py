@@ -1,4 +1,4 @@
-"""One pass over an image in slabs of planes: every voxel is computed once, in memory that does not depend on its length.
+"""One pass over an image in slabs of planes: every voxel is computed once, in memory that no length changes.
 
 See :mod:`~medresnet3d.inferers.plane_stream` for how a network goes on from slab to slab.
 """
@@ -17,7 +17,8 @@ from torch import nn
 
 from medresnet3d.errors import ConfigError
 from medresnet3d.inferers.execution import PreparedNetwork, prepare
-from medresnet3d.inferers.plane_stream import AXIS, PlaneStream
+from medresnet3d.inferers.plane_steps import AXIS
+from medresnet3d.inferers.plane_stream import PlaneStream
 from medresnet3d.inferers.sinks import ANSWER_VOXELS, Sink
 from medresnet3d.inferers.streams import Target
 from medresnet3d.inferers.structure import flatten

@@ -23,7 +23,7 @@ from medresnet3d.inferers.streams import Target
 from medresnet3d.inferers.tiles import Box, TilePass, TilePlan
 from medresnet3d.inferers.views import Views
 from medresnet3d.inferers.window_pass import WindowPass, pad_image
-from medresnet3d.inferers.windows import WindowPlan, importance
+from medresnet3d.inferers.windows import importance
 from medresnet3d.progress import Progress
 
 STRATEGIES = ("auto", "windows", "halo", "slabs", "whole", "exact")

@@ -6,9 +6,10 @@ import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from medresnet3d.errors import AmbiguousInputError, DataError
+from medresnet3d.errors import AmbiguousInputError, DataError, GeometryError
 from medresnet3d.io.checks import check_affine, check_voxels
 from medresnet3d.io.dicom_headers import dicom_files, read_headers
 from medresnet3d.io.dicom_pixels import read_voxels
@@ -173,7 +174,40 @@ def _found(path: PathLike | Sequence[PathLike]) -> Iterator[tuple[list[SeriesInf
     source = existing(path) if single else [existing(one) for one in path]  # type: ignore[arg-type,union-attr]
     place = source if isinstance(source, Path) else _common(source)
     with _unpacked(source) as files:
-        yield find_series(read_headers(dicom_files(files, str(place)))), place, str(place)
+        damaged: list[DataError] = []
+        found = find_series(read_headers(dicom_files(files, str(place)), damaged))
+        yield _beside_damaged(found, damaged), place, str(place)
+
+
+def _beside_damaged(found: list[SeriesInfo], damaged: Sequence[DataError]) -> list[SeriesInfo]:
+    """Set damaged files aside where the others form regular volumes; nobody knows which one they belong to.
+
+    Raises:
+        DataError: if there is nothing but them, or a slice is missing where one of them may have been.
+    """
+    if not damaged:
+        return found
+    volumes = [info for info in found if info.volumetric]
+    if not volumes or any(not _is_regular(info) for info in volumes):
+        raise damaged[0]
+    count = f"{len(damaged)} damaged files were" if len(damaged) > 1 else "a damaged file was"
+    told = (
+        f"{count[:1].upper()}{count[1:]} set aside ({damaged[0]}) The others lie at regular distances; should one have "
+        "been the first or last slice, the volume lacks it."
+    )
+    return [
+        replace(info, set_aside=(*info.set_aside, told), left_out=(*info.left_out, told)) if info in volumes else info
+        for info in found
+    ]
+
+
+def _is_regular(info: SeriesInfo) -> bool:
+    """Whether no slice is missing between others."""
+    try:
+        info.stack("", strict=True)
+    except GeometryError:
+        return False
+    return True
 
 
 @contextmanager

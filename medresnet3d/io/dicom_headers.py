@@ -64,28 +64,46 @@ def _listed_files(dicomdir: Path) -> list[Path]:
     return listed
 
 
-def read_headers(files: Iterable[Path]) -> Iterator[tuple[Path, Dataset]]:
+def read_headers(files: Iterable[Path], damaged: list[DataError] | None = None) -> Iterator[tuple[Path, Dataset]]:
     """Read the headers of image files, one by one; directories and objects without pixels are left out.
 
+    Args:
+        files: to read.
+        damaged: gets the errors of files that cannot be read, which are left out then.
+
     Raises:
-        DataError: if a file is damaged.
+        DataError: if a file is damaged, and there is nobody to tell it.
     """
     for path in files:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # an invalid value in a tag nobody needs stops nothing
-                dataset = read_header(path)
-        except (InvalidDicomError, EOFError, OSError, ValueError, NotImplementedError, AttributeError) as error:
-            raise DataError(f"{path}: the DICOM file is damaged or is none ({error}); copy it again.") from error
-        if not dataset:
-            raise DataError(f"{path}: the DICOM file is damaged: it has no elements; copy it again.")
-        dataset.file_meta.TransferSyntaxUID = dataset.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian)
-        if dataset.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+            dataset = _read(path)
+        except DataError as error:
+            if damaged is None:
+                raise
+            damaged.append(error)
             continue
-        if "Rows" in dataset and "Columns" in dataset:
+        if dataset is not None:
             yield path, dataset
-        elif "Image Storage" in UID(_sop_class(dataset)).name:
-            raise DataError(f"{path}: the DICOM file is damaged or cut short: it has no image size; copy it again.")
+
+
+def _read(path: Path) -> Dataset | None:
+    """Read the header of an image; ``None`` for a directory or an object without pixels."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an invalid value in a tag nobody needs stops nothing
+            dataset = read_header(path)
+    except (InvalidDicomError, EOFError, OSError, ValueError, NotImplementedError, AttributeError) as error:
+        raise DataError(f"{path}: the DICOM file is damaged or is none ({error}); copy it again.") from error
+    if not dataset:
+        raise DataError(f"{path}: the DICOM file is damaged: it has no elements; copy it again.")
+    dataset.file_meta.TransferSyntaxUID = dataset.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian)
+    if dataset.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+        return None
+    if "Rows" in dataset and "Columns" in dataset:
+        return dataset
+    if "Image Storage" in UID(_sop_class(dataset)).name:
+        raise DataError(f"{path}: the DICOM file is damaged or cut short: it has no image size; copy it again.")
+    return None
 
 
 def _sop_class(dataset: Dataset) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medresnet3d.errors import ConfigError, DataError
-from medresnet3d.io import save_like
+from medresnet3d.io import known_suffix, save_like
+from medresnet3d.io.reading import DICOM_SUFFIXES
 
 if TYPE_CHECKING:
     from medresnet3d.io import Volume
@@ -51,6 +52,32 @@ def _formats(names: str) -> tuple[str, ...]:
     return tuple(name for name in ANSWER_FORMATS if name in given)
 
 
+def check_input(names: str | None, path: str | Sequence[str]) -> None:
+    """Check, before anything is computed, whether an input whose name tells its kind allows the formats asked for.
+
+    Args:
+        names: as for :func:`check_format`.
+        path: the input; of several modalities the first counts.
+
+    Raises:
+        ConfigError: if a DICOM object is asked for an input that is not DICOM.
+    """
+    first = path if isinstance(path, str) else path[0]
+    suffix = known_suffix(first)
+    if names is not None and suffix is not None and suffix not in (*DICOM_SUFFIXES, ".zip"):
+        _refuse_dicom(names, first, suffix.lstrip("."))
+
+
+def _refuse_dicom(names: str, source: str, kind: str) -> None:
+    """Refuse DICOM objects for an input that is not DICOM."""
+    refused = next((name for name in _formats(names) if name in DICOM_FORMATS), None)
+    if refused is not None:
+        raise ConfigError(
+            f"{source}: --format {refused} needs a DICOM scan to refer to, but this is {kind}; leave it out, or choose "
+            "nifti."
+        )
+
+
 def write_answer(prediction: Prediction, predictor: Predictor, folder: Path, names: str | None) -> list[Path]:
     """Write the files of one case.
 
@@ -77,14 +104,9 @@ def write_answer(prediction: Prediction, predictor: Predictor, folder: Path, nam
     files = _Files(prediction, predictor, volume, folder)
     if names is None:
         return files.fitting()
-    wanted = _formats(names)
-    not_possible = [name for name in wanted if name in DICOM_FORMATS and volume.source.format != "dicom"]
-    if not_possible:
-        raise ConfigError(
-            f"{volume.source.name}: --format {not_possible[0]} needs a DICOM scan to refer to, but this is "
-            f"{volume.source.format}; leave it out, or choose nifti."
-        )
-    return files.wanted(wanted)
+    if volume.source.format != "dicom":
+        _refuse_dicom(names, volume.source.name, volume.source.format)
+    return files.wanted(_formats(names))
 
 
 class _Files:

@@ -88,7 +88,10 @@ class AnswerLog:
 
 
 def flatten(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a row for a table: a column for each class (``probability_…``), structure (``volume_ml_…``) and stage."""
+    """Give a row for a table: a column for each class (``probability_…``), structure (``volume_ml_…``), stage, detail.
+
+    Details are named by their path (``details_inference_strategy``); lists in lists stay in ``predictions.jsonl``.
+    """
     flat: dict[str, Any] = {}
     for key, value in row.items():
         if key == "probabilities":
@@ -98,7 +101,7 @@ def flatten(row: Mapping[str, Any]) -> dict[str, Any]:
         elif key == "stage_seconds":
             flat |= {f"seconds_{stage}": number for stage, number in value.items()}
         elif key == "details":
-            flat |= {key: json.dumps(value, ensure_ascii=False)}
+            flat |= _details(key, value)
         elif key == "position":
             flat |= {"position": " ".join(f"{number:g}" for number in value)} if value else {}
         elif key in ("warnings", "files"):
@@ -106,3 +109,13 @@ def flatten(row: Mapping[str, Any]) -> dict[str, Any]:
         elif key != "value" or value is not None:
             flat[key] = "" if value is None else value
     return flat
+
+
+def _details(name: str, value: Any) -> dict[str, Any]:
+    """Give a column for each plain value, or list of such, of nested mappings."""
+    if isinstance(value, Mapping):
+        return {column: one for key, part in value.items() for column, one in _details(f"{name}_{key}", part).items()}
+    if not isinstance(value, (list, tuple)):
+        return {name: "" if value is None else value}
+    plain = all(isinstance(one, (str, int, float)) for one in value)
+    return {name: (" | " if any(isinstance(one, str) for one in value) else " ").join(map(str, value))} if plain else {}

@@ -42,7 +42,7 @@ MAX_DIAMETERS = 8
 _LAYER = "prediction"
 _INFERENCE = "inference"
 _FIRST = ("case", "patient", "error", "warnings")
-_TECHNICAL = ("bundle", "version", "weights", "path", "files", "stage_seconds", "details", "volumes_ml", "seconds")
+_TECHNICAL = ("bundle", "version", "weights", "path", "files", "stage_seconds", "volumes_ml", "seconds")
 
 
 def modality_of(metadata: Mapping[str, Any]) -> str | None:
@@ -193,7 +193,7 @@ class AnswerReport:
     def _short(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Give a row for the report's table, without what the page says elsewhere."""
         flat = {key: value for key, value in flatten(row).items() if key not in _TECHNICAL}
-        flat = {key: value for key, value in flat.items() if not key.startswith(("volume_ml_", "seconds_"))}
+        flat = {key: value for key, value in flat.items() if not key.startswith(("volume_ml_", "seconds_", "details_"))}
         error, texts = str(flat.pop("error", "")), row.get("warnings") or []
         flat.pop("warnings", None)
         flat |= {f"{name}, ml": ml for name, ml in (row.get("volumes_ml") or {}).items()}

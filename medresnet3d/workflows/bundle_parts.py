@@ -24,6 +24,7 @@ from medresnet3d.bundle.registry import is_own_bundle, read_file
 from medresnet3d.engines import Precision
 from medresnet3d.engines.inferer import main_output
 from medresnet3d.errors import BundleError, DataError, GeometryError, MedResNetError
+from medresnet3d.inferers import InferenceReport
 from medresnet3d.io import Volume
 from medresnet3d.workflows.inference_options import with_precision
 from medresnet3d.workflows.prediction import structure_volumes
@@ -120,6 +121,11 @@ class BundleParts:
         if not isinstance(image, MetaTensor):
             return MetaTensor(output[0].cpu())
         return MetaTensor(output[0].cpu(), meta=image.meta, applied_operations=image.applied_operations)
+
+    def report(self) -> InferenceReport | None:
+        """Say how the last case was computed; ``None`` where the inferer does not say it."""
+        found: InferenceReport | None = getattr(self.inferer, "report", None)
+        return found
 
     def finish(self, data: Item, output: Any, volumes: Sequence[Volume]) -> Answer:
         """Make the answer of the network's output.

@@ -17,7 +17,7 @@ from monai.transforms import Activationsd, AsDiscreted, Compose
 
 from medresnet3d.engines.inferer import to_float
 from medresnet3d.errors import BundleError, DataError
-from medresnet3d.inferers import SlidingWindowInferer
+from medresnet3d.inferers import InferenceReport, SlidingWindowInferer
 from medresnet3d.inferers.memory import available_bytes
 from medresnet3d.io import Volume
 from medresnet3d.workflows.bundle_parts import Answer, BundleParts, Item
@@ -66,6 +66,7 @@ class ForeignParts(BundleParts):
         autocast: let a GPU compute in mixed precision, as the bundle asks.
         workspace: folder for whatever it writes by itself.
         compact: an inferer and a postprocessing for cases whose values would not fit into memory.
+        exact: whether its own inferer computes.
     """
 
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -75,9 +76,11 @@ class ForeignParts(BundleParts):
     autocast: bool = False
     workspace: Workspace | None = None
     compact: tuple[SlidingWindowInferer, Compose] | None = None
+    exact: bool = False
 
     def take_over(self, exact: bool) -> None:
         """Take the results in the place of files, and compute with the package's own inferer unless ``exact``."""
+        self.exact = exact
         answer = as_compose(self.answer)
         self.outputs = without_savers(answer) or ("pred",)
         share_inversion(as_compose(self.preprocessing), answer)
@@ -96,6 +99,13 @@ class ForeignParts(BundleParts):
             self.inferer, self.answer = label_inferer(self.inferer), split[0]
         elif split is not None:
             self.compact = label_inferer(self.inferer), split[0]
+
+    def report(self) -> InferenceReport | None:
+        """Say how the last case was computed; with ``exact``, that it was by the bundle's own inferer."""
+        if not self.exact:
+            return super().report()
+        precision = "fp16" if self.autocast else "fp32"
+        return InferenceReport("exact", precision, reason=f"the bundle's own {type(self.inferer).__name__}")
 
     def _is_too_large(self, image: MetaTensor) -> bool:
         """Whether the values of all classes, in the several copies that are made of them, would not fit into memory."""

@@ -18,16 +18,20 @@ from medresnet3d.data.cases import case_ids
 from medresnet3d.data.sources import inputs as list_inputs
 from medresnet3d.errors import AmbiguousInputError, ConfigError, DataError, ExitCode, MedResNetError
 from medresnet3d.progress import Progress
-from medresnet3d.workflows.answer_files import check_format, write_answer
+from medresnet3d.workflows.answer_files import check_format, check_input, write_answer
 from medresnet3d.workflows.answer_log import AnswerLog
 from medresnet3d.workflows.early_reading import EarlyReading
 from medresnet3d.workflows.prediction import Prediction
-from medresnet3d.workflows.pseudonym import check_phi
+from medresnet3d.workflows.pseudonym import check_phi, unnamed
 
 if TYPE_CHECKING:
     from medresnet3d.workflows.predictor import Predictor
 
 PathLike = str | os.PathLike[str]
+
+
+Failed = tuple[str, str | list[str], MedResNetError]
+"""A case, its input and why there is no answer."""
 
 
 @dataclass
@@ -102,6 +106,8 @@ def infer(
         exact: compute as MONAI would, in fp32 and with its own windows, instead of the fastest way.
         precision: ``"auto"``, ``"fp32"``, ``"bf16"`` or ``"fp16"`` instead of the bundle's own number format.
         phi: what answers say of a DICOM file's patient: ``"none"``, a ``"pseudonym"`` or the identifier (``"keep"``).
+            With ``"none"`` no name and path of an input is written either: the cases are ``case-1``, ``case-2``, ... in
+            the order of the inputs.
         set: values of the bundle's configuration ids, as a mapping or ``id=value`` texts.
         trust: accept a bundle from elsewhere although the inspection found something.
 
@@ -114,14 +120,18 @@ def infer(
     check_phi(phi)
     overrides = parse_overrides(set)
     items, bad = _list_cases(inputs, at)
+    if phi == "none":
+        bad = _without_names(items, bad)
     _check_bundle(bundle, trust, at)
+    items, unfit = _fitting(items, format)
+    bad += unfit
     early = EarlyReading(items, series, strict)
     from medresnet3d.workflows.predictor import Predictor  # seconds of imports, while the first scan is being read
 
     predictor = Predictor(
         bundle, device, trust, series=series, strict=strict, exact=exact, precision=precision, phi=phi, **overrides
     )
-    run = _Run(predictor, Path(output), format, several=len(items) + len(bad) > 1)
+    run = _Run(predictor, Path(output), format, several=len(items) + len(bad) > 1, named=phi != "none")
     try:
         with Progress("inference", len(items) + len(bad)) as progress:
             for case, source, error in bad:
@@ -141,10 +151,13 @@ def infer(
 class _Run:
     """One run over many cases: keeps nothing of a case but its row and its card."""
 
-    def __init__(self, predictor: Predictor, output: Path, format_name: str | None, several: bool) -> None:
+    def __init__(
+        self, predictor: Predictor, output: Path, format_name: str | None, several: bool, named: bool = True
+    ) -> None:
         from medresnet3d.workflows.answer_report import AnswerReport
 
         self.predictor = predictor
+        self.named = named
         self.format = format_name
         self.started = time.perf_counter()
         self.summary = InferSummary(output, [], notes=list(predictor.parts.notes))
@@ -165,6 +178,9 @@ class _Run:
         if isinstance(outcome, Exception):
             self.fail(case, item["path"], outcome)
             return case
+        if not self.named:
+            outcome.path = None
+            outcome.warnings = [unnamed(text, item["path"], case) for text in outcome.warnings]
         started = time.perf_counter()
         try:
             files = write_answer(outcome, self.predictor, self.summary.output, self.format)
@@ -182,8 +198,10 @@ class _Run:
         """Record a case without an answer."""
         problem = error if isinstance(error, MedResNetError) else _unforeseen(error)
         _forget_variables(problem)
+        if not self.named:
+            problem.args = (unnamed(str(problem), path, case),)
         first = path[0] if isinstance(path, list) else path
-        empty = Prediction(case, self.predictor.task, self.predictor.labels, path=first)
+        empty = Prediction(case, self.predictor.task, self.predictor.labels, path=first if self.named else None)
         self.log.add({**empty.answer(), "seconds": None}, [], str(problem))
         self.summary.errors[case] = problem
         self.report.add_failed(case, str(problem))
@@ -207,6 +225,35 @@ def _check_bundle(bundle: PathLike, trust: bool, at: Sequence[float] | None) -> 
         )
 
 
+def _fitting(items: list[dict[str, Any]], format_name: str | None) -> tuple[list[dict[str, Any]], list[Failed]]:
+    """Set the cases apart of which the formats that are asked for cannot be made.
+
+    Raises:
+        ConfigError: if they cannot be made of any.
+    """
+    good: list[dict[str, Any]] = []
+    failed: list[Failed] = []
+    for item in items:
+        try:
+            check_input(format_name, item["path"])
+            good.append(item)
+        except ConfigError as error:
+            failed.append((str(item["case"]), item["path"], error))
+    if failed and not good:
+        raise failed[0][2]
+    return good, failed
+
+
+def _without_names(items: list[dict[str, Any]], bad: list[Failed]) -> list[Failed]:
+    """Give cases numbers in the order of the inputs in the place of names that come from file names."""
+    width = len(str(len(items) + len(bad)))
+    for number, item in enumerate(items, 1):
+        item["case"] = f"case-{number:0{width}d}"
+    return [
+        (f"case-{number:0{width}d}", source, error) for number, (_, source, error) in enumerate(bad, len(items) + 1)
+    ]
+
+
 def _forget_variables(error: BaseException) -> None:
     """Keep the traceback of an error, which ``--debug`` shows, but not the images that its frames hold."""
     seen: dict[int, BaseException] = {}  # an error that is raised again from one that it caused is its own cause
@@ -219,7 +266,7 @@ def _forget_variables(error: BaseException) -> None:
 
 def _list_cases(
     inputs: PathLike | Sequence[PathLike], at: Sequence[float] | None
-) -> tuple[list[dict[str, Any]], list[tuple[str, str, DataError]]]:
+) -> tuple[list[dict[str, Any]], list[Failed]]:
     """List the cases, and apart from them the sources in which there is nothing to answer.
 
     Raises:

@@ -75,7 +75,8 @@ def answer_labels_directly(parts: BundleParts) -> bool:
     if rest is None:
         return False
     inferer.output = "labels"
-    parts.answer = Compose([CastToTyped("pred", dtype=torch.float32), *rest], log_stats=False)
+    # Transforms that follow get the type that the argmax would have given them; by itself a label map stays small.
+    parts.answer = Compose([CastToTyped("pred", dtype=torch.float32), *rest] if rest else [], log_stats=False)
     return True
 
 

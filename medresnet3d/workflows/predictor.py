@@ -264,7 +264,7 @@ class Predictor:
         """Second stage: the network."""
         with job.timed("network"), self.network_lock, _clear_errors(self.device):
             job.output = job.steps.parts.run(job.data)
-            job.report = getattr(job.steps.parts.inferer, "report", None)
+            job.report = job.steps.parts.report()
         return job
 
     def _conclude(self, job: _Job, keep_input: bool) -> Prediction:

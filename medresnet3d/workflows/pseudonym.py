@@ -9,6 +9,8 @@ import difflib
 import hashlib
 import hmac
 import secrets
+import zipfile
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -50,6 +52,30 @@ def shown_patient(patient_id: str | None, phi: str = "pseudonym") -> str | None:
     if phi == "none" or not known:
         return None
     return known if phi == "keep" else pseudonym(known)
+
+
+def unnamed(sentence: str, path: str | Sequence[str], case: str) -> str:
+    """Give a sentence with the case's name in the place of the names of its files and folders.
+
+    Args:
+        sentence: a warning or an error.
+        path: the input, or one for each modality.
+        case: what to say instead.
+    """
+    texts = {text for one in ([path] if isinstance(path, str) else path) for text in _names(Path(one))}
+    for text in sorted(texts, key=len, reverse=True):
+        sentence = sentence.replace(text, case)
+    return sentence
+
+
+def _names(place: Path) -> set[str]:
+    """Give what a file or folder, and what is in it, may be called in a sentence."""
+    inside = [str(one) for one in place.rglob("*")] if place.is_dir() else []
+    if zipfile.is_zipfile(place):
+        with zipfile.ZipFile(place) as archive:
+            inside += archive.namelist()
+    names = [str(place), str(place.absolute()), *inside, place.name, *(Path(one).name for one in inside)]
+    return {name for name in names if name.strip("./")}
 
 
 def pseudonym(patient_id: str) -> str:

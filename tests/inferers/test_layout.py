@@ -41,13 +41,36 @@ def test_auto_takes_one_pass_where_it_is_less_work() -> None:
     assert "of the work of windows (1.00 times the voxels" in chosen.reason
 
 
-def test_auto_takes_tiles_where_one_pass_does_not_fit_and_windows_where_tiles_are_more_work() -> None:
-    tiles = layout(memory=150_000)
+class OwnSize(nn.Module):
+    """Pads to the size of another tensor, which slabs do not know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(1, 2, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(nn.functional.pad(x, [1, 1, 1, 1], mode="replicate"))
+
+
+def test_auto_takes_slabs_where_one_pass_does_not_fit() -> None:
+    chosen = layout(memory=150_000)
+    assert (chosen.strategy, chosen.plan.order[0]) == ("slabs", 0)
+    assert chosen.total > 1
+    assert chosen.covered(chosen.kept(in_the_middle((100, 80)))) == 8000
+    explicit = layout(strategy="slabs", memory=150_000)
+    assert explicit.plan == chosen.plan
+    assert layout(strategy="slabs", memory=150_000, first_axis=1).plan.order == (1, 0)
+
+
+def test_auto_takes_tiles_where_slabs_do_not_work_and_windows_where_tiles_are_more_work() -> None:
+    tiles = layout(OwnSize().eval(), memory=100_000)
     assert tiles.strategy == "halo"
     assert tiles.total > 1
-    windows = layout(overlap=0, roi_size=(50, 40), memory=150_000)
+    windows = layout(OwnSize().eval(), overlap=0, roi_size=(50, 40), memory=100_000)
     assert windows.strategy == "windows"
     assert "times the work" in windows.reason
+    with pytest.raises(ConfigError, match="is not computed slab by slab"):
+        layout(OwnSize().eval(), strategy="slabs", memory=100_000)
 
 
 def test_auto_says_why_it_takes_windows() -> None:

@@ -73,9 +73,30 @@ def test_objects_without_pixels_are_left_out(tmp_path: Path) -> None:
 def test_a_slice_cut_short_is_never_lost_in_silence(tmp_path: Path, keep: int) -> None:
     series = Series(stored_values())
     folder = series.write(tmp_path / "scan")
-    last = max(folder.iterdir(), key=lambda path: dcmread(path).InstanceNumber)
-    last.write_bytes(last.read_bytes()[:keep])
-    with pytest.raises(DataError, match=rf"{last.name}: .*copy"):
+    by_number = sorted(folder.iterdir(), key=lambda path: dcmread(path).InstanceNumber)
+    whole = by_number[-1].read_bytes()
+    by_number[-1].write_bytes(whole[:keep])
+    try:
+        volume = load(folder)
+    except DataError as error:  # the header is whole, so that the slice is known to be there
+        assert f"{by_number[-1].name}" in str(error)
+        assert keep == 900
+    else:
+        assert volume.shape[2] == len(by_number) - 1
+        (told,) = [text for text in volume.warnings if by_number[-1].name in text]
+        assert "A damaged file was set aside" in told and "should one have been the first or last slice" in told
+        with pytest.raises(DataError, match="A damaged file was set aside"):
+            load(folder, strict=True)
+    by_number[-1].write_bytes(whole)
+    by_number[1].write_bytes(by_number[1].read_bytes()[:keep])
+    with pytest.raises(DataError, match=rf"{by_number[1].name}: .*copy"):
+        load(folder)
+
+
+def test_a_damaged_file_beside_a_single_image_is_an_error(tmp_path: Path) -> None:
+    folder = Series(stored_values()[:1]).write(tmp_path / "scan")
+    (folder / "broken.dcm").write_bytes(b"nothing of the kind")
+    with pytest.raises(DataError, match=r"broken\.dcm: the DICOM file is damaged or is none"):
         load(folder)
 
 

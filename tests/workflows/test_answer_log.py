@@ -66,3 +66,15 @@ def test_the_output_is_a_file(tmp_path: Path) -> None:
 def test_flatten_keeps_a_value_only_where_there_is_one() -> None:
     assert "value" not in flatten({"value": None})
     assert flatten({"value": 0.0, "volumes_ml": {"CSF": 1.5}}) == {"value": 0.0, "volume_ml_CSF": 1.5}
+
+
+def test_details_become_columns() -> None:
+    details = {"inference": {"strategy": "slabs", "left_out": 0.25, "crop": [[0, 4], [1, 3]], "notes": ["a", "b"]}}
+    flat = flatten({"details": {**details, "size": [1, 2], "none": None}})
+    assert flat == {
+        "details_inference_strategy": "slabs",
+        "details_inference_left_out": 0.25,
+        "details_inference_notes": "a | b",
+        "details_size": "1 2",
+        "details_none": "",
+    }

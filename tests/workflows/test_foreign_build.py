@@ -69,6 +69,8 @@ def test_exact_is_what_monai_writes_and_fast_is_close(tmp_path: Path, scans: lis
     exact = answer(bundle, scans[0], exact=True)
     np.testing.assert_array_equal(exact.pred, expected)
     assert exact.labels == ("background", "spleen")
+    assert exact.details["inference"]["strategy"] == "exact"
+    assert exact.details["inference"]["reason"] == "the bundle's own SlidingWindowInferer"
     predictor = Predictor(bundle, "cpu", True)
     assert isinstance(predictor.parts.inferer, SlidingWindowInferer)
     fast = predictor(scans[0])

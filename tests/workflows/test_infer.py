@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import signal
 import threading
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -222,6 +224,36 @@ def test_what_is_refused_before_anything_is_written(thresholder: Path, scan: Pat
 
 
 def test_dicom_seg_for_a_scan_that_is_not_dicom(thresholder: Path, scan: Path, tmp_path: Path) -> None:
-    summary = infer(thresholder, scan, tmp_path / "out", format="dicomseg")
-    assert "needs a DICOM scan to refer to" in summary.rows[0]["error"]
-    assert summary.exit_code is ExitCode.NOTHING_DONE
+    with pytest.raises(ConfigError, match=rf"{scan.name}: --format dicomseg needs a DICOM scan to refer to"):
+        infer(thresholder, scan, tmp_path / "out", format="dicomseg")
+    assert not (tmp_path / "out").exists()
+    rng = np.random.default_rng(0)
+    write_dicom_series(tmp_path / "ct", rng.integers(0, 99, (12, 10, 8)).astype(np.int16), np.diag([2.0, 2.0, 2.0, 1]))
+    summary = infer(thresholder, [scan, tmp_path / "ct"], tmp_path / "both", format="dicomseg")
+    failed, answered = summary.rows
+    assert "needs a DICOM scan to refer to" in failed["error"] and failed["path"] == str(scan)
+    assert answered["files"] == ["ct_seg.dcm"] and answered["error"] is None
+
+
+def test_nothing_says_what_the_files_are_called_without_phi(thresholder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "Jane Doe"
+    folder.mkdir()
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    for name in ("doe jane 1", "doe jane 2"):
+        image = nib.Nifti1Image(np.random.default_rng(0).normal(size=(12, 12, 12)).astype(np.float32), affine)
+        image.set_sform(affine, 0)
+        image.set_qform(None, 0)  # so that a warning is written
+        nib.save(image, folder / f"{name}.nii.gz")
+    (folder / "doe jane 3.nii.gz").write_bytes(b"nothing of the kind")
+    out = tmp_path / "out"
+    summary = infer(thresholder, folder, out, phi="none")
+    assert summary.exit_code is ExitCode.SOME_FAILED
+    assert [(row["case"], row["path"]) for row in summary.rows] == [(f"case-{n}", None) for n in (1, 2, 3)]
+    assert str(summary.errors["case-3"]).startswith("case-3: the NIfTI file is damaged")
+    written = [path for path in out.rglob("*") if path.is_file()]
+    assert {"case-1_seg.nii.gz", "case-2_seg.nii.gz"} <= {path.name for path in written}
+    for path in written:
+        content = path.read_bytes()
+        content = gzip.decompress(content) if path.suffix == ".gz" else content
+        assert "doe" not in str(path.relative_to(out)).lower()
+        assert b"doe" not in content.lower()

@@ -52,6 +52,13 @@ def test_an_argmax_moves_into_the_window(before: tuple[Any, ...]) -> None:
     assert torch.equal(found, expected) and found.dtype == expected.dtype
 
 
+def test_a_label_map_that_nothing_follows_keeps_its_small_type() -> None:
+    given = parts(ARGMAX)
+    assert answer_labels_directly(given)
+    labels = torch.ones(1, 4, 4, 4, dtype=torch.uint8)
+    assert given.answer({"pred": labels})["pred"].dtype == torch.uint8
+
+
 @pytest.mark.parametrize(
     "given",
     [
