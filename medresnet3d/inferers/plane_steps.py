@@ -273,6 +273,8 @@ class _Transposed(Step):
         padding, extra = (_pairs(given.get(name, 0), dims) for name in ("padding", "output_padding"))
         reaches = [d * (k - 1) + 1 for d, k in zip(dilation, weight.shape[2:], strict=True)]
         step, pad, reach = stride[0], padding[0], reaches[0]
+        if reach < step:
+            raise ConfigError("a transposed convolution that leaves gaps between its kernels cannot go slab by slab.")
         known, planes = planes_of(image), _after(self._kept, image)
         arrived = self._first + planes.shape[AXIS]
         possible = (arrived - 1) * step + reach + extra[0] - 2 * pad if known.ended else arrived * step - pad
