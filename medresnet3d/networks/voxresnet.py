@@ -241,11 +241,52 @@ class AutoContextVoxResNet(nn.Module):
 
 
 def build_voxresnet(
-    spatial_dims: int = 3, in_channels: int = 1, out_channels: int = 4, *, auto_context: bool = False, **options: Any
+    spatial_dims: int = 3,
+    in_channels: int = 1,
+    out_channels: int = 4,
+    *,
+    auto_context: bool = False,
+    identity_share: float = 0.0,
+    **options: Any,
 ) -> VoxResNet | AutoContextVoxResNet:
     """Make a :class:`VoxResNet`, or with ``auto_context`` two of them in a row (:class:`AutoContextVoxResNet`).
 
-    The other arguments, ``act``, ``norm`` and ``dropout`` among them, are those of the classes.
+    ``identity_share``: see :func:`start_near_identity`. The other arguments, ``act``, ``norm`` and ``dropout`` among
+    them, are those of the classes.
     """
-    network = AutoContextVoxResNet if auto_context else VoxResNet
-    return network(spatial_dims, in_channels, out_channels, **options)
+    kind = AutoContextVoxResNet if auto_context else VoxResNet
+    network = kind(spatial_dims, in_channels, out_channels, **options)
+    if identity_share:
+        for net in (network.first, network.second) if isinstance(network, AutoContextVoxResNet) else (network,):
+            start_near_identity(net, identity_share)
+    return network
+
+
+@torch.no_grad()
+def start_near_identity(network: VoxResNet, share: float = 0.5) -> None:
+    """Let the path at full size start near functions of the voxel itself, where tissue follows intensity.
+
+    The kernels of the two convolutions, the deconvolution and the classifier at full size become a mixture of their
+    random start and of kernels that look at the middle only; the norms behind the convolutions get offsets spread over
+    the range of intensities, so that the ReLUs bend at different ones. Maxout layers keep their random start.
+
+    Args:
+        network: changed in place.
+        share: of the kernels in the middle; 0 is the random start, 1 leaves nothing of it.
+    """
+    for layer in (network.stage1[0], network.stage1[3], network.head1.deconv, network.head1.classifier):
+        if not isinstance(layer, nn.modules.conv._ConvNd):  # a maxout has pieces of its own
+            continue
+        weight = layer.weight
+        weight.mul_(1 - share)
+        middle = weight.flatten(2)[:, :, weight[0, 0].numel() // 2]  # a view: all sides are odd
+        rows, columns = middle.shape
+        if rows == columns:
+            middle += share * torch.eye(rows)
+        elif columns == 1:
+            middle += share * torch.tensor([1.0, -1.0]).repeat(rows)[:rows, None]
+        else:
+            middle += share * torch.randn(rows, columns) / columns**0.5
+    for norm in (network.stage1[1], network.stage2[0]):
+        if isinstance(norm.bias, torch.Tensor):
+            norm.bias.copy_(torch.linspace(-1.2, 1.2, len(norm.bias)))

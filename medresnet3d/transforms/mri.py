@@ -37,8 +37,12 @@ from medresnet3d.errors import ConfigError, DataError
 from medresnet3d.transforms.brain_mask import brain_mask, head_signs
 from medresnet3d.transforms.load import LoadVolumed
 from medresnet3d.transforms.mri_augmentation import RandAtrophyd, RandThickSlicesd, RandTissuePatchd
+from medresnet3d.transforms.tissue_model import shading, tissue_borders
 
-DARK, BRIGHT, FLOOR = 0.3, 1.3, 0.02  # where the 2nd and 98th percentile of the brain go; the least value in the brain
+FLUID_GREY, GREY_WHITE = 0.5, 0.9  # where the borders between the tissues go
+FLOOR, CEILING = 0.02, 2.0  # least and largest value in the brain
+DARK = 0.35  # where the 2nd percentile goes before the estimations; the 98th is 1 above it
+DARKEST = 0.1  # least value there, since logarithms are taken
 
 LATTICE = 8
 """Voxels between the places at which a network with three strides of 2 looks at its lowest resolution.
@@ -105,13 +109,14 @@ class BrainMaskd(MapTransform):
 
 
 class NormalizeBraind(MapTransform):
-    """Map the 2nd and 98th percentile inside the brain to 0.3 and 1.3, channel by channel, and all outside to 0.
+    """Even out the shading, put the borders between the tissues at fixed values, and everything outside the brain at 0.
 
-    The high one lies in white matter and the low one in fluid at any age, while mean and deviation move with the share
-    of fluid. A factor or an offset of the input changes nothing.
+    Fluid gives way to grey matter at 0.5, and grey to white matter at 0.9, channel by channel, as
+    :func:`medresnet3d.transforms.tissue_model.tissue_borders` finds them. Percentiles, mean and deviation move with
+    the share of fluid, which grows with age; these borders do not. A factor or an offset of the input changes nothing.
 
     Args:
-        keys: images (C, i, j, k).
+        keys: images (C, i, j, k); the voxel size is taken from a MetaTensor and is 1 mm otherwise.
         mask_key: brain mask (1, i, j, k).
 
     Raises:
@@ -125,17 +130,31 @@ class NormalizeBraind(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Give the item with normalised images."""
         item = dict(data)
-        mask = item[self.mask_key][0].as_subclass(torch.Tensor) > 0
+        mask = item[self.mask_key][0].as_subclass(torch.Tensor).numpy() > 0
         for key in self.keys:
             image = item[key].float().clone()
+            spacing = [float(size) for size in image.pixdim] if isinstance(image, MetaTensor) else [1.0] * 3
             for channel in image:
-                low, high = np.percentile(_array(channel)[mask.numpy()], [2, 98])
-                if high <= low:
-                    raise DataError("the brain has one intensity only; give a T1 scan with tissue contrast.")
-                scaled = DARK + (channel - low) * ((BRIGHT - DARK) / (high - low))
-                channel.copy_(torch.where(mask, scaled.clamp(min=FLOOR), torch.zeros_like(channel)))
+                channel.copy_(torch.from_numpy(_normalised(_array(channel), mask, spacing)))
             item[key] = image
         return item
+
+
+def _normalised(volume: np.ndarray, mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+    """One channel (i, j, k) on the scale of :class:`NormalizeBraind`, float32."""
+    signal = _signal(volume, mask)
+    even = _signal(signal / shading(signal, mask, spacing), mask)
+    fluid_grey, grey_white = tissue_borders(even, mask, spacing)
+    scaled = FLUID_GREY + (even - fluid_grey) * ((GREY_WHITE - FLUID_GREY) / (grey_white - fluid_grey))
+    return np.where(mask, scaled.clip(FLOOR, CEILING), 0).astype(np.float32)
+
+
+def _signal(volume: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The volume on a scale of positive values that no factor or offset of the input changes, float32."""
+    low, high = np.percentile(volume[mask], [2, 98])
+    if high <= low:
+        raise DataError("the brain has one intensity only; give a T1 scan with tissue contrast.")
+    return np.maximum(DARK + (volume - low) / (high - low), DARKEST).astype(np.float32)
 
 
 class TissueMapd(MapTransform):
@@ -199,7 +218,7 @@ class Sometimes(Randomizable, Transform):
 def _prepare(
     keys: Sequence[str], label_keys: Sequence[str], spacing: float, check: bool, multiple: int = 1
 ) -> list[Transform]:
-    """Load, check, mask, normalise, turn to RAS, resample where voxels differ by more than a tenth, and crop.
+    """Load, check, mask, turn to RAS, normalise, resample where voxels differ by more than a tenth, and crop.
 
     ``multiple``: of how many voxels each side of the cropped image is a multiple.
     """
@@ -209,8 +228,8 @@ def _prepare(
         LoadVolumed(list(keys), label_keys=list(label_keys)),
         *([RequireSkullStrippedd("image")] if check else []),
         BrainMaskd("image"),
-        NormalizeBraind("image"),
         Orientationd(moved, axcodes="RAS", labels=None),
+        NormalizeBraind("image"),
         Spacingd(moved, pixdim=spacing, min_pixdim=spacing * 0.9, max_pixdim=spacing * 1.1, mode=modes),
         CropForegroundd(moved, source_key="brain", margin=2, allow_smaller=True, k_divisible=multiple),
         MaskIntensityd("image", mask_key="brain"),
@@ -231,18 +250,18 @@ def brain_tissue_augmentation(patch_size: int = 64, strength: float = 1.0) -> Co
     looks: list[Transform] = [
         RandThickSlicesd("image", prob=0.2),
         RandGaussianSmoothd("image", (0.3, 0.8), (0.3, 0.8), (0.3, 0.8), prob=0.15),
-        RandBiasFieldd("image", degree=3, coeff_range=(-0.12, 0.12), prob=0.5),
-        RandAdjustContrastd("image", prob=0.5, gamma=(0.7, 1.5)),
-        RandHistogramShiftd("image", num_control_points=(4, 9), prob=0.25),
-        RandScaleIntensityd("image", factors=0.15, prob=0.6),
-        RandShiftIntensityd("image", offsets=0.1, prob=0.6),
+        RandBiasFieldd("image", degree=3, coeff_range=(-0.06, 0.06), prob=0.5),
+        RandAdjustContrastd("image", prob=0.5, gamma=(0.8, 1.25)),
+        RandHistogramShiftd("image", num_control_points=(4, 9), prob=0.2),
+        RandScaleIntensityd("image", factors=0.08, prob=0.6),
+        RandShiftIntensityd("image", offsets=0.05, prob=0.6),
         RandGaussianNoised("image", prob=0.4, std=0.08),
     ]
     return Compose(
         [
-            RandTissuePatchd(size=patch_size, warp=0.4 * strength),
-            RandAtrophyd(prob=0.25 * strength),
-            Sometimes(Compose(looks), prob=0.35 * strength),
+            RandTissuePatchd(size=patch_size, warp=0.15 * strength),
+            RandAtrophyd(prob=0.15 * strength),
+            Sometimes(Compose(looks), prob=0.2 * strength),
             MaskIntensityd("image", mask_key="label"),
         ]
     )

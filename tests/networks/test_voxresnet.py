@@ -11,7 +11,13 @@ from medresnet3d.losses.deep_supervision import FadingDeepSupervisionLoss
 from medresnet3d.networks.layers.activations import SURVEY
 from medresnet3d.networks.layers.choice import LayerChoice
 from medresnet3d.networks.layers.maxout import MaxPieces
-from medresnet3d.networks.voxresnet import AutoContextVoxResNet, VoxRes, VoxResNet, build_voxresnet
+from medresnet3d.networks.voxresnet import (
+    AutoContextVoxResNet,
+    VoxRes,
+    VoxResNet,
+    build_voxresnet,
+    start_near_identity,
+)
 from tests.networks.base import NetworkSuite
 
 
@@ -140,6 +146,20 @@ def test_dropout_drops_whole_channels_in_front_of_the_logits() -> None:
     dropped = head.dropout(torch.ones(4, 8, 5, 5)).flatten(2)
     assert set(dropped.amax(2).flatten().tolist()) == {0.0, 2.0}
     assert torch.equal(dropped.amax(2), dropped.amin(2))
+
+
+@pytest.mark.parametrize(("share", "alone"), [(1.0, True), (0.5, False)])
+def test_a_start_at_the_identity_makes_the_full_size_path_look_at_one_voxel(share: float, alone: bool) -> None:
+    network = VoxResNet(in_channels=1, out_channels=3, width=8).eval()
+    start_near_identity(network, share)
+    image = torch.randn(1, 1, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+    changed = image.clone()
+    changed[..., 4, 4, 4] += 3
+    with torch.no_grad():
+        moved = (network.auxiliary(changed)[0] - network.auxiliary(image)[0]).abs().sum(1)[0]
+    assert float(moved[4, 4, 4]) > 0
+    moved[4, 4, 4] = 0
+    assert (float(moved.max()) == 0) is alone
 
 
 def test_frozen_first_net_neither_learns_nor_changes_its_statistics() -> None:
