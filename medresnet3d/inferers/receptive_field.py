@@ -268,6 +268,19 @@ def _over_split(call: Call, reach: _Reaches, dims: int) -> _Reaches:
     return reach
 
 
+def _splitting_channels(call: Call, reach: _Reaches, dims: int) -> _Reaches:
+    if call.args[0].dim() != dims + 2 or _argument(call, 1, "dim", None) != 1:
+        raise _UnknownReachError(f"{call.function} of another axis than the channels")
+    return reach
+
+
+def _over_pieces(call: Call, reach: _Reaches, dims: int) -> _Reaches:
+    """The maximum over the pieces of maxout, which stand behind the channels."""
+    if call.args[0].dim() != dims + 3 or _argument(call, 1, "dim", None) != 2:
+        raise _UnknownReachError(f"{call.function} over an axis of the image")
+    return reach
+
+
 def _unchanged(call: Call, reach: _Reaches, dims: int) -> _Reaches:
     return reach
 
@@ -291,8 +304,8 @@ _REFUSED = {
 }
 _POINTWISE_NAMES = """
     add radd iadd sub rsub isub mul rmul imul div truediv rtruediv itruediv neg pow abs exp log sqrt rsqrt square
-    relu relu6 leaky_relu elu selu celu gelu silu mish hardswish hardsigmoid hardtanh sigmoid tanh softplus softsign
-    logsigmoid clamp clamp_min clamp_max maximum minimum lerp addcmul where dropout dropout2d dropout3d
+    relu relu6 leaky_relu rrelu elu selu celu gelu silu mish hardswish hardsigmoid hardtanh sigmoid tanh softplus
+    softsign logsigmoid clamp clamp_min clamp_max maximum minimum lerp addcmul where lt dropout dropout2d dropout3d
     alpha_dropout feature_alpha_dropout as_tensor to float half bfloat16 double type type_as contiguous clone detach
     alias requires_grad
 """
@@ -314,4 +327,6 @@ _RULES: dict[str, Callable[[Call, _Reaches, int], _Reaches]] = {
     "chunk": _over_split,
     "split": _over_split,
     "prelu": _unchanged,
+    "unflatten": _splitting_channels,
+    "amax": _over_pieces,
 }

@@ -9,6 +9,7 @@ from torch import nn
 
 from medresnet3d.errors import ConfigError
 from medresnet3d.inferers.receptive_field import Halo, halo
+from medresnet3d.networks.layers.activations import SURVEY
 from medresnet3d.networks.voxresnet import VoxResNet
 
 
@@ -49,6 +50,21 @@ def test_the_halo_covers_all_that_a_voxel_depends_on_and_little_more(name: str) 
     seen = reach(network, 384 if dims == 2 else 96, dims)
     assert seen <= found.size[0] <= seen + found.stride[0]
     assert len(set(found.size)) == 1
+
+
+@pytest.mark.parametrize("act", [*SURVEY, "torch_rrelu", "maxout_relu"])
+def test_no_activation_or_batch_normalisation_looks_farther(act: str) -> None:
+    network = VoxResNet(2, 1, 2, width=2, act=act, norm="batch_renorm", dropout=0.5)
+    assert halo(network, 1, 2) == halo(VoxResNet(2, 1, 2, width=2), 1, 2)
+
+
+def test_a_maximum_over_places_is_refused() -> None:
+    class Largest(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x - x.amax(2, keepdim=True)
+
+    with pytest.raises(ConfigError, match="amax over an axis of the image"):
+        halo(Largest(), 1, 2)
 
 
 def test_each_axis_has_its_own_halo() -> None:
