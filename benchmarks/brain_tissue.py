@@ -8,11 +8,15 @@ loss, optimiser and schedule; the learning rate of each arm was chosen in short 
     python benchmarks/brain_tissue.py --data manifest.json --out runs --arm voxresnet --fold 0 --cpu-seconds 190
     python benchmarks/brain_tissue.py --data manifest.json --out runs2 --arm voxresnet --fold 0 --cpu-seconds 150 \
         --start-from runs/voxresnet_fold0.pt --learning-rate 0.0025
+    python benchmarks/brain_tissue.py --data manifest.json --out runs3 --arm voxresnet --fold 0 --cpu-seconds 320 \
+        --start-from runs2/voxresnet_fold0.pt --learning-rate 0.002
     python benchmarks/brain_tissue.py --data manifest.json --out runs --arm unet --fold 0 --cpu-seconds 340
     python benchmarks/brain_tissue.py --data manifest.json --out runs --arm final --cpu-seconds 450
     python benchmarks/brain_tissue.py --data manifest.json --out runs2 --arm final --cpu-seconds 400 \
         --start-from runs/model.pt --learning-rate 0.0025
-    python benchmarks/brain_tissue.py --out runs2 --arm summary
+    python benchmarks/brain_tissue.py --data manifest.json --out runs3 --arm final --cpu-seconds 600 \
+        --start-from runs2/model.pt --learning-rate 0.002
+    python benchmarks/brain_tissue.py --out runs3 --arm summary
 """
 
 from __future__ import annotations
