@@ -94,7 +94,7 @@ def test_a_slice_cut_short_is_never_lost_in_silence(tmp_path: Path, keep: int) -
 
 
 def test_a_damaged_file_beside_a_single_image_is_an_error(tmp_path: Path) -> None:
-    folder = Series(stored_values()[:1]).write(tmp_path / "scan")
+    folder = Series(stored_values()[:, :, :1]).write(tmp_path / "scan")
     (folder / "broken.dcm").write_bytes(b"nothing of the kind")
     with pytest.raises(DataError, match=r"broken\.dcm: the DICOM file is damaged or is none"):
         load(folder)

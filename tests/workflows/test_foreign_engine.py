@@ -57,7 +57,7 @@ def test_boxes_and_their_postprocessing_outside_the_engine(tmp_path: Path, scan:
     scripts = {"__init__.py": "", "boxes.py": DETECTOR}
     about = zoo.metadata("nodule detection", {"0": "nodule"}, kind="box")
     prediction = Predictor(zoo.write(tmp_path / "boxes", config, about, scripts=scripts), "cpu", True)(scan)
-    assert prediction.details == {"pred_box": [[0, 0, 0, 4, 8, 12]], "pred_score": [0.5]}
+    assert prediction.details["pred_box"] == [[0, 0, 0, 4, 8, 12]] and prediction.details["pred_score"] == [0.5]
 
 
 def test_an_engine_is_not_copied() -> None:

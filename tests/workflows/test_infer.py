@@ -236,15 +236,15 @@ def test_dicom_seg_for_a_scan_that_is_not_dicom(thresholder: Path, scan: Path, t
 
 
 def test_nothing_says_what_the_files_are_called_without_phi(thresholder: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "Jane Doe"
+    folder = tmp_path / "Janedoe Zyxwvutsr"
     folder.mkdir()
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
-    for name in ("doe jane 1", "doe jane 2"):
+    for name in ("janedoe zyxwvutsr 1", "janedoe zyxwvutsr 2"):
         image = nib.Nifti1Image(np.random.default_rng(0).normal(size=(12, 12, 12)).astype(np.float32), affine)
         image.set_sform(affine, 0)
         image.set_qform(None, 0)  # so that a warning is written
         nib.save(image, folder / f"{name}.nii.gz")
-    (folder / "doe jane 3.nii.gz").write_bytes(b"nothing of the kind")
+    (folder / "janedoe zyxwvutsr 3.nii.gz").write_bytes(b"nothing of the kind")
     out = tmp_path / "out"
     summary = infer(thresholder, folder, out, phi="none")
     assert summary.exit_code is ExitCode.SOME_FAILED
@@ -255,5 +255,5 @@ def test_nothing_says_what_the_files_are_called_without_phi(thresholder: Path, t
     for path in written:
         content = path.read_bytes()
         content = gzip.decompress(content) if path.suffix == ".gz" else content
-        assert "doe" not in str(path.relative_to(out)).lower()
-        assert b"doe" not in content.lower()
+        assert "zyxwvutsr" not in str(path.relative_to(out)).lower()
+        assert b"zyxwvutsr" not in content.lower()
