@@ -288,5 +288,6 @@ def start_near_identity(network: VoxResNet, share: float = 0.5) -> None:
         else:
             middle += share * torch.randn(rows, columns) / columns**0.5
     for norm in (network.stage1[1], network.stage2[0]):
-        if isinstance(norm.bias, torch.Tensor):
-            norm.bias.copy_(torch.linspace(-1.2, 1.2, len(norm.bias)))
+        bias = getattr(norm, "bias", None)  # there may be no normalisation, or one without offsets
+        if isinstance(bias, torch.Tensor):
+            bias.copy_(torch.linspace(-1.2, 1.2, len(bias)))

@@ -162,6 +162,14 @@ def test_a_start_at_the_identity_makes_the_full_size_path_look_at_one_voxel(shar
     assert (float(moved.max()) == 0) is alone
 
 
+@pytest.mark.parametrize("norm", ["", "instance", "batch_renorm"])
+@pytest.mark.parametrize("act", ["prelu", "maxout"])
+def test_a_start_at_the_identity_goes_with_every_normalisation_and_activation(norm: str, act: str) -> None:
+    network = build_voxresnet(2, width=8, norm=norm, act=act, identity_share=0.5, auto_context=True).eval()
+    with torch.no_grad():
+        assert torch.isfinite(network(torch.rand(1, 1, 16, 16))).all()
+
+
 def test_frozen_first_net_neither_learns_nor_changes_its_statistics() -> None:
     network = AutoContextVoxResNet(width=8, freeze_first=True).train()
     before = {name: value.clone() for name, value in network.first.state_dict().items()}
