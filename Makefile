@@ -17,7 +17,7 @@ demo: $(VENV)/.installed ## install and run the demonstration (a few minutes on 
 	$(BIN)/medresnet3d demo -o $(DEMO_DIR)
 
 test: $(VENV)/.installed-test ## install with the test tools and run the default tests
-	$(PYTEST) -m "not slow and not realdata and not gpu"
+	$(PYTEST) --timeout 300 -m "not slow and not realdata and not gpu"
 
 test-slow: $(VENV)/.installed-test ## run the tests that take minutes
 	$(PYTEST) -m "slow and not realdata and not gpu"

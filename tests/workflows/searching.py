@@ -6,7 +6,7 @@ import csv
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,13 @@ class ToyTraining:
     Args:
         log: file that gets a line for each epoch and for each end, from all processes.
         pause: seconds of an epoch.
+        company: folders of searches; no epoch is done before each of them has begun a trial.
     """
 
-    def __init__(self, log: Path, pause: float = 0.0) -> None:
+    def __init__(self, log: Path, pause: float = 0.0, company: Sequence[Path] = ()) -> None:
         self.log = log
         self.pause = pause
+        self.company = company
 
     def lines(self) -> list[str]:
         return self.log.read_text().splitlines() if self.log.exists() else []
@@ -68,6 +70,8 @@ class ToyTraining:
         settings = json.loads(environment.read_text())["overrides"]
         table = output / "metrics.csv"
         rows = list(csv.DictReader(table.open())) if table.exists() else []
+        while not all(any(folder.glob("trials/*")) for folder in self.company):
+            time.sleep(0.01)
         for epoch in range(len(rows) + 1, EPOCHS + 1):
             time.sleep(self.pause)
             if settings["batch_size"] == 8 and settings["learning_rate"] > 0.5:

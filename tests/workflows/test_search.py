@@ -140,7 +140,7 @@ def test_killed_at_random_times_and_started_again(
 
 def test_two_machines_share_a_search(training: ToyTraining, bundle: Path, manifest: Path, tmp_path: Path) -> None:
     storage = f"journal:{tmp_path / 'shared.log'}"
-    training.pause = 0.05
+    training.company = (tmp_path / "here", tmp_path / "there")
     options: dict[str, Any] = {"method": "whale", "trials": 9, "population": 3, "storage": storage}
     other = run_in_child(lambda: search(bundle, manifest, SPACE, tmp_path / "there", **options))
     here = search(bundle, manifest, SPACE, tmp_path / "here", **options)
@@ -148,6 +148,7 @@ def test_two_machines_share_a_search(training: ToyTraining, bundle: Path, manife
     assert other.exitcode == 0
     places = {Path(one.notes["place"]).parents[1].name for one in here.trials}
     assert places == {"here", "there"}
+    training.company = ()
     alone = search(bundle, manifest, SPACE, tmp_path / "alone", method="whale", trials=9, population=3)
     assert values_of(here) == values_of(alone)
     assert len((tmp_path / "there" / "trials.csv").read_text().splitlines()) == 10

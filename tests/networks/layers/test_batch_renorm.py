@@ -14,6 +14,7 @@ from torch import nn
 from torch.multiprocessing import start_processes
 from torch.nn.parallel import DistributedDataParallel
 
+from medresnet3d.engines.device import stop_distributed
 from medresnet3d.errors import ConfigError
 from medresnet3d.networks.layers.batch_renorm import (
     BATCH_NORMS,
@@ -230,7 +231,7 @@ def train_one_part(rank: int, folder: str) -> None:
         ((network(x[part]) - target[part]) ** 2).sum().backward()
     gradients = {name: parameter.grad for name, parameter in network.module.named_parameters()}
     torch.save({"state": network.module.state_dict(), "gradients": gradients}, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+    stop_distributed()
 
 
 def test_two_processes_normalise_as_one_with_the_whole_batch(tmp_path: Path) -> None:
