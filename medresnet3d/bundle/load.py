@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import os
@@ -14,6 +13,7 @@ from medresnet3d.bundle.named_components import overridden
 from medresnet3d.bundle.registry import find_bundle, weights_file
 from medresnet3d.bundle.trust import require_trust
 from medresnet3d.errors import BundleError, ConfigError, WeightsError
+from medresnet3d.names import did_you_mean
 
 if TYPE_CHECKING:
     import torch
@@ -139,8 +139,7 @@ def unknown_id_hint(parser: ConfigParser, key: str) -> str:
     normal = key.replace("#", "::")
     if normal in parser or _is_new_argument(parser, normal):
         return ""
-    near = difflib.get_close_matches(normal, _known_ids(parser.get()), n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else "`medresnet3d bundle show BUNDLE` lists the ids."
+    return did_you_mean(normal, _known_ids(parser.get()), "`medresnet3d bundle show BUNDLE` lists the ids.", 0.5)
 
 
 def _is_new_argument(parser: ConfigParser, key: str) -> bool:

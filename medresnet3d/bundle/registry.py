@@ -5,7 +5,6 @@ Nothing here imports torch, monai or numpy, so that ``medresnet3d bundle list`` 
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import json
 import os
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from medresnet3d.errors import BundleError
+from medresnet3d.names import did_you_mean
 
 WEIGHT_FILES = ("models/model.pt", "models/model.safetensors")
 METADATA = "configs/metadata.json"
@@ -97,8 +97,7 @@ def _not_found(text: str, folder: Path) -> str:
     if folder.is_dir():
         return f"{text}: this folder is not a bundle (it has no {METADATA}); give a bundle folder or a name."
     names = bundle_names()
-    near = difflib.get_close_matches(text, names, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]!r}?" if near else f"known bundles: {', '.join(names) or 'none'}."
+    hint = did_you_mean(text, names, f"known bundles: {', '.join(names) or 'none'}.", 0.4)
     return f"No bundle is called {text!r}, and there is no such folder; {hint}"
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from medresnet3d.data.cases import natural_key
+from medresnet3d.names import did_you_mean
 
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
@@ -137,8 +138,9 @@ def _schema_problem(error: ValidationError) -> Problem:
         hint = f"rename `{close[0]}` to `{close[1]}`" if close else "add at least one of them"
         return Problem(where, f"none of the lists `training`, `validation` and `test` is there; {hint}.")
     if error.validator == "enum":
-        near = difflib.get_close_matches(str(error.instance), error.validator_value, 1)
-        hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(error.validator_value)}."
+        hint = did_you_mean(
+            str(error.instance), error.validator_value, f"use one of {', '.join(error.validator_value)}."
+        )
         return Problem(where, f"{key}is {shown}; {hint}")
     if error.validator == "type":
         kinds = error.validator_value if isinstance(error.validator_value, list) else [error.validator_value]
@@ -223,8 +225,7 @@ def _label_breach(label: object, task: str, names: tuple[str, ...]) -> str | Non
     if isinstance(label, str):
         if label in names:
             return None
-        near = difflib.get_close_matches(label, names, 1)
-        hint = f"did you mean {near[0]!r}?" if near else "correct it or add it to `labels`."
+        hint = did_you_mean(label, names, "correct it or add it to `labels`.")
         return f"`label` is {label!r}, which is none of the classes {_listing(names)}; {hint}"
     if isinstance(label, int | float) and math.isfinite(label) and label == int(label) and 0 <= label < len(names):
         return None

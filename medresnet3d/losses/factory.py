@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -31,6 +30,7 @@ from medresnet3d.losses.hinge import HingeLoss
 from medresnet3d.losses.l2_softmax import L2SoftmaxLoss
 from medresnet3d.losses.l_softmax import LSoftmaxLoss
 from medresnet3d.losses.mean_square import MeanSquareLoss
+from medresnet3d.names import require_name
 
 LOGIT_LOSSES: dict[str, Callable[..., nn.Module]] = {
     "cross_entropy": CrossEntropyLoss,
@@ -91,13 +91,12 @@ def build_loss(
         >>> build_loss("cosface", margin=0.2).margin
         0.2
     """
-    constructor = LOSSES[name] if name in LOSSES else _unknown(f"Loss {name!r}", name, LOSSES)
+    constructor = LOSSES[require_name("Loss", name, LOSSES)]
     if name in REGION_LOSSES:
         options = _region_options(name, options)
     choices = list(inspect.signature(constructor).parameters)
     for option in options:
-        if option not in choices:
-            _unknown(f"Option {option!r} of loss {name!r}", option, choices)
+        require_name(f"Loss {name!r}: option", option, choices)
     loss = constructor(**options)
     if auxiliary_steps is None:
         return loss
@@ -107,12 +106,6 @@ def build_loss(
             f"choose one of {', '.join((*LOGIT_LOSSES, *REGION_LOSSES))}."
         )
     return FadingDeepSupervisionLoss(loss, auxiliary_steps, auxiliary_start, auxiliary_end)
-
-
-def _unknown(what: str, value: str, choices: Sequence[str] | dict[str, Any]) -> Any:
-    near = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.4)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ConfigError(f"{what} is unknown; choose one of {', '.join(choices)}.{hint}")
 
 
 def _region_options(name: str, options: dict[str, Any]) -> dict[str, Any]:

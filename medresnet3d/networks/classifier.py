@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from medresnet3d.names import require_name
 from medresnet3d.networks.classifier_base import ClassifierBase
 from medresnet3d.networks.densenet import DenseNetClassifier
 from medresnet3d.networks.layers.activations import LayerName
 from medresnet3d.networks.mobilenet import MobileNetV1
-from medresnet3d.networks.names import require_name
 from medresnet3d.networks.resnet import ResNetClassifier
 from medresnet3d.networks.vgg import VGG
 from medresnet3d.networks.xception import Xception

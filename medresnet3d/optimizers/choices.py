@@ -2,24 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from medresnet3d.errors import ConfigError
-
-
-def require_name(kind: str, name: str, known: Iterable[str]) -> None:
-    """Refuse an unknown name.
-
-    Raises:
-        ConfigError: with the nearest name and the list of all.
-    """
-    names = sorted(known)
-    if name not in names:
-        near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ConfigError(f"There is no {kind} {name!r}{hint}; the names are {', '.join(names)}.")
 
 
 def require_options(kind: str, name: str, options: Mapping[str, Any], known: Iterable[str]) -> None:

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from medresnet3d.errors import ConfigError
-from medresnet3d.optimizers.choices import require_name, require_options
+from medresnet3d.names import require_name
+from medresnet3d.optimizers.choices import require_options
 from medresnet3d.optimizers.parameter_groups import group_parameters
 
 
@@ -81,7 +82,7 @@ def build_optimizer(
         >>> build_optimizer(nn.Linear(2, 1), "momentum", lr=0.1).defaults["momentum"]
         0.9
     """
-    require_name("optimizer", name, RULES)
+    require_name("Optimizer", name, RULES)
     rule = RULES[name]
     known = set(inspect.signature(rule.optimizer).parameters).difference(_OWN)
     require_options("optimizer", name, options, known)

@@ -12,8 +12,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from medresnet3d.errors import ConfigError
+from medresnet3d.names import require_name
 from medresnet3d.optimizers.adaptive_cosine import AdaptiveCosineLR
-from medresnet3d.optimizers.choices import require_name, require_options
+from medresnet3d.optimizers.choices import require_options
 from medresnet3d.optimizers.lr_schedules import (
     ConstantRateLR,
     CosineDecayLR,
@@ -106,7 +107,7 @@ def build_lr_scheduler(
         >>> build_lr_scheduler(optimizer, "cosine", steps=400).get_last_lr()
         [0.5]
     """
-    require_name("learning-rate schedule", name, SCHEDULES)
+    require_name("Learning-rate schedule", name, SCHEDULES)
     if not 0 <= warmup < steps:
         raise ConfigError(
             f"The learning-rate schedule has {steps} steps, {warmup} of them warm-up; give fewer of these."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from medresnet3d.errors import ConfigError, DataError
 from medresnet3d.io import known_suffix, save_like
 from medresnet3d.io.reading import DICOM_SUFFIXES
+from medresnet3d.names import did_you_mean
 
 if TYPE_CHECKING:
     from medresnet3d.io import Volume
@@ -44,8 +44,8 @@ def _formats(names: str) -> tuple[str, ...]:
     given = [name.strip() for name in names.split(",")]
     for name in given:
         if name not in ANSWER_FORMATS:
-            near = difflib.get_close_matches(name.lower(), ANSWER_FORMATS, 1)
-            hint = f"did you mean {near[0]}?" if near else f"use {', '.join(ANSWER_FORMATS)}, with commas for several."
+            choices = f"use {', '.join(ANSWER_FORMATS)}, with commas for several."
+            hint = did_you_mean(name.lower(), ANSWER_FORMATS, choices)
             raise ConfigError(f"--format {name}: this format is unknown; {hint}")
     if sum(name in SEG_KINDS for name in set(given)) > 1:
         raise ConfigError(f"--format {names}: choose one kind of DICOM SEG, {' or '.join(SEG_KINDS)}.")

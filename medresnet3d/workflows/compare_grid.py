@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import json
 import re
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from medresnet3d.errors import ConfigError
+from medresnet3d.names import require_name
 
 #: What people call a factor, and the id of the configuration that it is.
 ALIASES = {
@@ -173,11 +173,7 @@ def _make_factor(name: str, values: Sequence[Any] | Mapping[str, Mapping[str, An
 
 def _named_level(name: str, key: str, value: Any) -> Overrides:
     table = named_variants()[key]
-    if value not in table:
-        near = difflib.get_close_matches(str(value), table, n=1, cutoff=0.4)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"--vary {name}: {value!r} is unknown; choose from {', '.join(table)}.{hint}")
-    return dict(table[value])
+    return dict(table[require_name(f"--vary {name}:", value, table)])
 
 
 def _level_name(value: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from medresnet3d.bundle.registry import find_bundle
 from medresnet3d.bundle.trust import require_trust
 from medresnet3d.data.manifest import Manifest
 from medresnet3d.errors import ConfigError, ExitCode
+from medresnet3d.names import require_name
 from medresnet3d.reports.blocks import Block, Heading, Link, Report, Table, Text
 from medresnet3d.workflows.compare import Comparison, Options, check_folder, compare_factors
 from medresnet3d.workflows.compare_grid import Factor, make_arms
@@ -98,10 +98,7 @@ def preset_factor(name: str) -> Factor:
     Raises:
         ConfigError: if there is no such preset.
     """
-    if name not in presets():
-        near = difflib.get_close_matches(name, [*presets(), ALL], n=1, cutoff=0.4)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"There is no preset {name!r}; choose one of {', '.join([*presets(), ALL])}.{hint}")
+    require_name("--preset", name, [*presets(), ALL])
     levels = presets()[name]["levels"]
     return Factor(presets()[name]["factor"], levels, next(iter(levels)))
 

@@ -5,7 +5,6 @@ Pseudonyms give the same patient the same name on this computer, and nobody can 
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import hmac
 import secrets
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from medresnet3d.bundle.trust import user_folder
 from medresnet3d.errors import ConfigError
+from medresnet3d.names import did_you_mean
 
 PHI_CHOICES = ("none", "pseudonym", "keep")
 _FILE = "pseudonym.key"
@@ -29,8 +29,7 @@ def check_phi(choice: str) -> None:
     """
     if choice in PHI_CHOICES:
         return
-    near = difflib.get_close_matches(choice.lower(), PHI_CHOICES, 1)
-    hint = f"did you mean {near[0]}?" if near else f"use {', '.join(PHI_CHOICES)}."
+    hint = did_you_mean(choice.lower(), PHI_CHOICES, f"use {', '.join(PHI_CHOICES)}.")
     raise ConfigError(f"--phi {choice}: this choice is unknown; {hint}")
 
 

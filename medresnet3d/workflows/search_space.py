@@ -11,7 +11,6 @@ A space is a JSON object of ids, each with its kind and range::
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib.resources
 import json
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medresnet3d.errors import ConfigError
+from medresnet3d.names import did_you_mean
 
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
@@ -161,8 +161,7 @@ def _schema_sentence(error: ValidationError) -> str:
     if error.validator == "additionalProperties":
         known = [name for name in error.schema["properties"] if name != "type"]
         extra = next(name for name in error.instance if name not in error.schema["properties"])
-        near = difflib.get_close_matches(extra, known, 1)
-        hint = f"did you mean `{near[0]}`?" if near else f"a {error.instance['type']} takes {', '.join(known)}."
+        hint = did_you_mean(extra, known, f"a {error.instance['type']} takes {', '.join(known)}.")
         return f"{place} has the unknown key `{extra}`; {hint}"
     if error.validator == "enum":
         return f"{place}{key} is {shown}; use one of {', '.join(error.validator_value)}."

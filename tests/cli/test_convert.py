@@ -73,7 +73,7 @@ def test_a_choice_that_only_a_person_can_make(tmp_path: Path) -> None:
         ("scan", [], 2, ["where to? Give -o FILE or -o FOLDER, or --list"]),
         ("scan", ["-o", "x", "--list"], 2, ["--list writes nothing"]),
         ("scan", ["-o", "x.dcm"], 2, ["x.dcm: this is no format that can be written", ".nii.gz"]),
-        ("scan", ["-o", "x.nii", "--phi", "non"], 2, ["--phi non", "did you mean none?"]),
+        ("scan", ["-o", "x.nii", "--phi", "non"], 2, ["--phi non", "did you mean 'none'?"]),
         ("text.nii", ["-o", "out"], 3, ["text.nii", "damaged"]),
         ("scan/notes.txt", ["-o", "out"], 3, ["notes.txt", "extension is not known"]),
     ],

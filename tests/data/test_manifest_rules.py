@@ -57,7 +57,7 @@ def test_sound_manifests(raw: dict[str, Any]) -> None:
     [
         ({"task": "regression", "test": []}, "has no `name`; add it."),
         ({"name": "x", "tsak": "regression", "test": []}, "has no `task`; rename `tsak` to `task`."),
-        ({"name": "x", "task": "segmentaton", "test": []}, '`task` is "segmentaton"; did you mean segmentation?'),
+        ({"name": "x", "task": "segmentaton", "test": []}, "`task` is \"segmentaton\"; did you mean 'segmentation'?"),
         ({"name": "x", "task": "regression"}, "none of the lists `training`, `validation` and `test` is there; add"),
         ({"name": "x", "task": "regression", "trainning": []}, "rename `trainning` to `training`."),
         ({"name": "x", "task": "regression", "training": {}}, "`training` is {} but must be a list."),

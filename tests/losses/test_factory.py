@@ -69,7 +69,7 @@ def test_options_reach_monai() -> None:
         (
             "cosface",
             {"margine": 1},
-            "Option 'margine' of loss 'cosface' is unknown; choose one of scale, margin, class",
+            "Loss 'cosface': option 'margine' is unknown; choose one of scale, margin, class",
         ),
         ("focal", {"alfa": 1}, "Did you mean 'alpha'?"),
         ("tversky", {"class_weights": [1, 2]}, "'tversky' has no class weights"),

@@ -39,9 +39,9 @@ def dicom(tmp_path: Path) -> Path:
 def test_formats() -> None:
     for name in (None, *ANSWER_FORMATS, "nifti,dicomseg, dicomsr,sc"):
         check_format(name)
-    with pytest.raises(ConfigError, match=r"--format NIFTI: this format is unknown; did you mean nifti\?"):
+    with pytest.raises(ConfigError, match=r"--format NIFTI: this format is unknown; did you mean 'nifti'\?"):
         check_format("NIFTI")
-    with pytest.raises(ConfigError, match=r"--format dcmsr: .*did you mean dicomsr\?"):
+    with pytest.raises(ConfigError, match=r"--format dcmsr: .*did you mean 'dicomsr'\?"):
         check_format("nifti,dcmsr")
     with pytest.raises(ConfigError, match=r"use nifti, mha, .*, dicomsr, sc, with commas for several\."):
         check_format("xyz")

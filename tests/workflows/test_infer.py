@@ -207,7 +207,7 @@ def test_many_cases_keep_the_report_small(thresholder: Path, tmp_path: Path, mon
 
 def test_what_is_refused_before_anything_is_written(thresholder: Path, scan: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with pytest.raises(ConfigError, match=r"--format dicomseq: this format is unknown; did you mean dicomseg\?"):
+    with pytest.raises(ConfigError, match=r"--format dicomseq: this format is unknown; did you mean 'dicomseg'\?"):
         infer(thresholder, scan, out, format="dicomseq")
     with pytest.raises(ConfigError, match="takes the whole scan and no point; leave --at out"):
         infer(thresholder, scan, out, at=(0, 0, 0))

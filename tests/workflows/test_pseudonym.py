@@ -31,7 +31,7 @@ def test_what_may_be_said() -> None:
     for choice in PHI_CHOICES:
         assert shown_patient(None, choice) is None and shown_patient("  ", choice) is None
     assert shown_patient("MRN 1", "none") is None
-    with pytest.raises(ConfigError, match=r"--phi pseudo: this choice is unknown; did you mean pseudonym\?"):
+    with pytest.raises(ConfigError, match=r"--phi pseudo: this choice is unknown; did you mean 'pseudonym'\?"):
         shown_patient("MRN 1", "pseudo")
     with pytest.raises(ConfigError, match="use none, pseudonym, keep"):
         check_phi("x")

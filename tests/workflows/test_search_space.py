@@ -68,7 +68,7 @@ def test_positions_cover_the_range_evenly() -> None:
         ({"a": {"type": "double"}}, '`a` `type` is "double"; use one of float, int, categorical'),
         ({"a": {"type": "float", "low": 1}}, "`a` has no `high`; add it"),
         ({"a": {"type": "int", "low": 0.5, "high": 2}}, "`a` `low` is 0.5 but must be a whole number"),
-        ({"a": {"type": "float", "low": 0, "hihg": 2, "high": 3}}, "unknown key `hihg`; did you mean `high`?"),
+        ({"a": {"type": "float", "low": 0, "hihg": 2, "high": 3}}, "unknown key `hihg`; did you mean 'high'?"),
         ({"a": {"type": "categorical", "choices": [1], "log": True}}, "unknown key `log`; a categorical takes choices"),
         ({"a": {"type": "categorical", "choices": []}}, "`a` `choices` is empty; name at least one value"),
         ({"a": {"type": "categorical", "choices": ["1", 1]}}, "lists the choice 1 twice"),

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from medresnet3d.errors import ConfigError, DataError
+from medresnet3d.names import did_you_mean
 
 AREAS = ("lung", "brain", "skin", "breast", "eye", "blood", "any")
 
@@ -92,8 +93,7 @@ class Card:
             if task.name == name:
                 return task
         offered = [task.name for task in self.tasks]
-        near = difflib.get_close_matches(name, offered, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(offered)}."
+        hint = did_you_mean(name, offered, f"choose one of {', '.join(offered)}.")
         raise ConfigError(f"{self.name}: the task {name!r} is not offered; {hint}")
 
     def as_dict(self) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import json
@@ -21,6 +20,7 @@ from medresnet3d.data.preparation.folders import Folder
 from medresnet3d.data.preparation.report import Report, make_report
 from medresnet3d.errors import ConfigError, DataError
 from medresnet3d.io.atomic import atomic_path, atomic_write_text
+from medresnet3d.names import did_you_mean
 from medresnet3d.progress import track
 
 THREADS = 4
@@ -122,8 +122,7 @@ def _options(card: Card, adapter: ModuleType, given: Mapping[str, str]) -> dict[
     values: dict[str, Any] = {}
     for name, text in given.items():
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known) or 'none'}."
+            hint = did_you_mean(name, known, f"it has {', '.join(known) or 'none'}.")
             raise ConfigError(f"{card.name}: there is no option {name!r}; {hint}")
         values[name] = _typed(card, name, text, kinds[name])
     return values

@@ -17,9 +17,9 @@ from monai.networks.layers.factories import Act, split_args
 from torch import nn
 
 from medresnet3d.errors import ConfigError
+from medresnet3d.names import require_name
 from medresnet3d.networks.layers.noisy_softplus import NoisySoftplus
 from medresnet3d.networks.layers.rrelu import PaperRReLU
-from medresnet3d.networks.names import require_name
 
 LayerName = str | Sequence[Any]
 """A name in one of MONAI's factories, or (name, options)."""

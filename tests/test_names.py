@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from medresnet3d.errors import ConfigError
-from medresnet3d.networks.names import require_name
+from medresnet3d.names import require_name
 
 
 def test_a_known_name_passes_and_another_is_answered_with_the_list_and_the_nearest() -> None:
