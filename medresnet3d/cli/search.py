@@ -20,7 +20,9 @@ def register(app: typer.Typer) -> None:
 
 
 def search(
-    bundle: Annotated[str, typer.Argument(help="A name from `bundle list`, a bundle folder or a RUN folder.")],
+    bundle: Annotated[
+        str, typer.Argument(metavar="BUNDLE", help="A name from `bundle list`, a bundle folder or a RUN folder.")
+    ],
     data: Annotated[Path, typer.Option("--data", metavar="MANIFEST", help="The manifest of the data set.")],
     space: Annotated[
         Path,

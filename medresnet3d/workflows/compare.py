@@ -16,7 +16,8 @@ from medresnet3d.bundle.trust import require_trust
 from medresnet3d.data.manifest import Manifest, load_manifest
 from medresnet3d.errors import ConfigError, ExitCode
 from medresnet3d.progress import Progress
-from medresnet3d.workflows.compare_grid import Arm, Budget, Factor, Vary, make_arms, parse_budget, parse_factors
+from medresnet3d.workflows.budget import Budget, parse_budget
+from medresnet3d.workflows.compare_grid import Arm, Factor, Vary, make_arms, parse_factors
 from medresnet3d.workflows.compare_job import COURSE, Job, cell_name
 from medresnet3d.workflows.compare_pool import Pool, count_workers, run_here
 from medresnet3d.workflows.compare_splits import Split, write_split

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -25,8 +24,6 @@ ALIASES |= {"regularization": "regularisation", "lr": "learning_rate"}
 #: The id that a learning curve varies.
 FRACTION = "training_fraction"
 _VARIANTS = Path(__file__).with_name("comparison_variants.json")
-_UNITS = {"s": ("seconds", 1), "m": ("seconds", 60), "min": ("seconds", 60), "h": ("seconds", 3600)}
-_UNITS |= {"step": ("steps", 1), "steps": ("steps", 1)}
 
 Overrides = dict[str, Any]
 Vary = Mapping[str, Sequence[Any] | Mapping[str, Mapping[str, Any]]] | Iterable[str]
@@ -60,34 +57,6 @@ class Arm:
     name: str
     levels: Mapping[str, str]
     overrides: Overrides
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How long each cell may train: ``amount`` in ``unit`` ("seconds" or "steps")."""
-
-    amount: float
-    unit: str
-
-    def __str__(self) -> str:
-        """Give the budget as a person writes it."""
-        return f"{self.amount:g} {self.unit if self.amount != 1 else self.unit.removesuffix('s')}"
-
-
-def parse_budget(text: str | Budget) -> Budget:
-    """Read a budget such as ``"120s"``, ``"2m"`` or ``"300steps"``.
-
-    Raises:
-        ConfigError: if it is none.
-    """
-    if isinstance(text, Budget):
-        return text
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", str(text))
-    unit, factor = _UNITS.get(found.group(2), ("", 0)) if found else ("", 0)
-    amount = float(found.group(1)) * factor if found else 0.0
-    if not unit or amount <= 0 or (unit == "steps" and amount != int(amount)):
-        raise ConfigError(f"The budget {str(text)!r} means nothing; write seconds (120s, 2m) or steps (300steps).")
-    return Budget(amount, unit)
 
 
 @cache

@@ -9,8 +9,9 @@ from typing import Any
 from medresnet3d.bundle.load import parse_overrides
 from medresnet3d.data.manifest import Manifest
 from medresnet3d.errors import ConfigError
+from medresnet3d.workflows.budget import Budget, parse_budget
 from medresnet3d.workflows.compare import Comparison, Options, compare_factors
-from medresnet3d.workflows.compare_grid import FRACTION, Budget, Factor, make_arms, parse_budget
+from medresnet3d.workflows.compare_grid import FRACTION, Factor, make_arms
 
 FRACTIONS = (0.1, 0.25, 0.5, 1.0)
 

@@ -19,6 +19,7 @@ from medresnet3d.data.manifest import Manifest, load_manifest
 from medresnet3d.errors import BundleError, ConfigError
 from medresnet3d.io.atomic import atomic_write_text
 from medresnet3d.progress import Progress
+from medresnet3d.workflows.budget import parse_budget
 from medresnet3d.workflows.search_job import (
     OBJECTIVES,
     SEARCH_METHODS,
@@ -32,7 +33,7 @@ from medresnet3d.workflows.search_outcome import Call, SearchResult, best_of, wr
 from medresnet3d.workflows.search_space import Parameter, describe, read_space
 from medresnet3d.workflows.search_worker import POLL_S, Workers, work
 from medresnet3d.workflows.train import check_task
-from medresnet3d.workflows.trial_budget import parse_budget
+from medresnet3d.workflows.trial_budget import UNITS
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigParser
@@ -174,7 +175,7 @@ def _check_options(method: str, trials: int, workers: int, objective: str, budge
     if prune and method in SWARMS:
         raise ConfigError(f"--prune does not go with {method}: a swarm needs the value of every trial.")
     if budget:
-        parse_budget(budget)
+        parse_budget(budget, UNITS)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("A search starts its own processes; run it without torchrun, with --workers.")
 

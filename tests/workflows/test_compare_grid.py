@@ -3,28 +3,7 @@ from __future__ import annotations
 import pytest
 
 from medresnet3d.errors import ConfigError
-from medresnet3d.workflows.compare_grid import Budget, make_arms, named_variants, parse_budget, parse_factors
-
-
-@pytest.mark.parametrize(
-    ("text", "budget"),
-    [
-        ("120s", Budget(120, "seconds")),
-        ("2m", Budget(120, "seconds")),
-        ("1.5 min", Budget(90, "seconds")),
-        ("300steps", Budget(300, "steps")),
-        ("1 step", Budget(1, "steps")),
-    ],
-)
-def test_budgets(text: str, budget: Budget) -> None:
-    assert parse_budget(text) == budget
-    assert parse_budget(budget) == budget
-
-
-@pytest.mark.parametrize("text", ["120", "0s", "-3s", "1.5steps", "3 parsecs", ""])
-def test_budgets_that_mean_nothing(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"write seconds \(120s, 2m\) or steps"):
-        parse_budget(text)
+from medresnet3d.workflows.compare_grid import make_arms, named_variants, parse_factors
 
 
 def test_all_combinations_with_the_baseline_first() -> None:
