@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from monai.networks.layers.factories import Norm
 
 import medresnet3d
@@ -30,7 +31,7 @@ SETTINGS = [
 ]
 CHECKS: dict[str, Any] = {
     "activation": resolve_activation,
-    "loss": build_loss,
+    "loss": lambda loss: build_loss(loss if isinstance(loss, str) else loss["name"]),
     "optimizer": RULES.__getitem__,
     "lr_scheduler": SCHEDULES.__getitem__,
     "normalisation": lambda norm: Norm[norm if isinstance(norm, str) else norm[0], 3],
@@ -48,6 +49,15 @@ def test_presets_name_only_parts_that_exist_and_ids_that_a_bundle_has(
         if value is not None:
             CHECKS.get(key, lambda value: None)(value)
     load_config(find_bundle("lung_nodule_cnn3d"), ("train.json",), ids)
+
+
+@pytest.mark.parametrize("name", ["l_softmax", "a_softmax"])
+def test_a_margin_is_reached_at_half_of_a_short_training(name: str) -> None:
+    parser = load_config(find_bundle("lung_nodule_cnn3d"), ("train.json",), presets()["survey-losses"]["levels"][name])
+    parser["steps"] = 60
+    loss = parser.get_parsed_content("loss")
+    assert float(loss.annealing(torch.tensor(0))) >= 100
+    assert float(loss.annealing(torch.tensor(30))) == pytest.approx({"l_softmax": 1, "a_softmax": 5}[name])
 
 
 def test_the_47_parts_of_the_survey_are_all_there() -> None:
