@@ -6,8 +6,12 @@ from collections.abc import Callable
 from functools import partial
 
 from medresnet3d.names import require_name
+from medresnet3d.networks.alexnet import AlexNet
 from medresnet3d.networks.classifier_base import ClassifierBase
 from medresnet3d.networks.densenet import DenseNetClassifier
+from medresnet3d.networks.googlenet import GoogLeNet
+from medresnet3d.networks.inception_v3 import InceptionV3
+from medresnet3d.networks.inception_v4 import InceptionV4
 from medresnet3d.networks.layers.activations import LayerName
 from medresnet3d.networks.mobilenet import MobileNetV1
 from medresnet3d.networks.resnet import ResNetClassifier
@@ -15,14 +19,18 @@ from medresnet3d.networks.vgg import VGG
 from medresnet3d.networks.xception import Xception
 
 ARCHITECTURES: dict[str, Callable[..., ClassifierBase]] = {
-    **{f"resnet{depth}": partial(ResNetClassifier, depth) for depth in (10, 18, 34, 50, 101, 152)},
+    **{f"resnet{depth}": partial(ResNetClassifier, depth) for depth in (10, 18, 34, 50, 101, 152, 200)},
+    "resnet18_shortcut_a": partial(ResNetClassifier, 18, shortcut_type="A"),
+    "resnet34_shortcut_a": partial(ResNetClassifier, 34, shortcut_type="A"),
     "multi_branch_resnet18": partial(ResNetClassifier, 18, branches=2),
     "multi_branch_resnet50": partial(ResNetClassifier, 50, branches=2),
-    "densenet121": DenseNetClassifier,
-    "vgg16": partial(VGG, 16),
-    "vgg16_bn": partial(VGG, 16, norm="batch"),
-    "vgg19": partial(VGG, 19),
-    "vgg19_bn": partial(VGG, 19, norm="batch"),
+    **{f"densenet{depth}": partial(DenseNetClassifier, depth=depth) for depth in (121, 169, 201)},
+    "alexnet": AlexNet,
+    **{f"vgg{depth}": partial(VGG, depth) for depth in (11, 13, 16, 19)},
+    **{f"vgg{depth}_bn": partial(VGG, depth, norm="batch") for depth in (11, 13, 16, 19)},
+    "googlenet": GoogLeNet,
+    "inception_v3": InceptionV3,
+    "inception_v4": InceptionV4,
     "mobilenet_v1": MobileNetV1,
     "xception": Xception,
 }
@@ -46,8 +54,8 @@ def build_classifier(
     """Build a classification network by its name.
 
     Every network maps (B, in_channels, ...) to (B, num_classes) logits and has ``forward_features(x)``, (B, F), and a
-    last layer ``classifier``. Where ImageNet weights are published for the 2D network,
-    :func:`medresnet3d.networks.pretrained.load_imagenet` loads them into the 2D or the 3D one.
+    last layer ``classifier``. Where weights are published for it (ImageNet's for 2D networks, which 3D ones take too,
+    MedicalNet's for 3D ResNets), :func:`medresnet3d.networks.pretrained.load_pretrained` loads them.
 
     NASNet, the seventh family of Zhang et al. (2019), is left out: its cells are a page of searched wiring each, and in
     that paper DenseNet-121 and Xception did better.
@@ -59,8 +67,8 @@ def build_classifier(
         num_classes: number of logits.
         size: ``"paper"`` for the published number of channels, ``"slim"`` for a quarter of it.
         width: factor on the number of channels, in place of ``size``.
-        stem_stride: stride of the first convolution: 2 as published, 1 for small cubes. VGG starts without a stride
-            and takes no notice.
+        stem_stride: stride of the first convolution: 2 as published, 1 for small cubes. AlexNet takes twice that; VGG
+            starts without a stride and takes no notice.
         act: activation, and ``"maxout"``; by default that of the architecture (see
             :class:`~medresnet3d.networks.classifier_base.ClassifierBase`, as for the next three).
         norm: normalisation, or (name, options); by default that of the architecture.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+import re
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import nn
@@ -43,11 +44,13 @@ class ClassifierBase(nn.Module):
         ConfigError: for an unknown activation.
     """
 
-    published_names: ClassVar[tuple[tuple[str, str], ...]] = ()
+    published_names: ClassVar[tuple[tuple[str, str], ...]] = ()  # pattern and replacement, one after another
+    passed_over: ClassVar[str] = r"auxiliary\."  # names in a published file that are no part of the network
     own_norm: ClassVar[LayerName] = "batch"
     own_act: ClassVar[LayerName] = "relu"
     own_dropout: ClassVar[float] = 0.0
     pool: nn.Module
+    own_stages: ClassVar[tuple[str, ...]] = ()  # patterns of the names in the stem, then in each stage
     linear_layers: ClassVar[str] = ""  # regular expression: names of convolutions that stay linear with maxout
 
     def __init__(
@@ -62,12 +65,17 @@ class ClassifierBase(nn.Module):
         dropconnect: float | None = None,
     ) -> None:
         super().__init__()
-        self.layers = LayerChoice(
-            spatial_dims, self.own_norm if norm is None else norm, self.own_act if act is None else act
-        )
+        self.layers = LayerChoice(spatial_dims, self._norm(norm), self.own_act if act is None else act)
         self.stem_stride, self.width = stem_stride, width
         self.dropout_rate = self.own_dropout if dropout is None else dropout
         self.keep_probability = dropconnect
+        self.frozen = ""
+
+    @torch.jit.unused
+    def _norm(self, norm: LayerName | None) -> LayerName:
+        """``norm``, or the architecture's own: also where its mere name is given, so that its options are kept."""
+        own_name = self.own_norm if isinstance(self.own_norm, str) else self.own_norm[0]
+        return self.own_norm if norm is None or norm == own_name else norm
 
     @torch.jit.unused
     def finish(self, features: int, num_classes: int) -> None:
@@ -94,6 +102,36 @@ class ClassifierBase(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+
+    @torch.jit.unused
+    def stages(self) -> tuple[str, ...]:
+        """Patterns (:func:`re.match`) of the names of parameters in the stem, then in each stage, in order of depth."""
+        return self.own_stages
+
+    @torch.jit.unused
+    def freeze(self, pattern: str) -> None:
+        """Let no training change the layers whose names match ``pattern``; ``""`` frees all.
+
+        Their parameters need no gradient, and they stay in eval mode in training too, so that the statistics of their
+        normalisation stand still. See :func:`medresnet3d.networks.transfer.start_from` for the depths by name.
+        """
+        self.frozen = pattern
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(not self._is_frozen(name))
+        self.train(self.training)
+
+    @torch.jit.unused
+    def _is_frozen(self, name: str) -> bool:
+        return bool(self.frozen) and re.match(self.frozen, name) is not None
+
+    @torch.jit.unused
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode; frozen layers stay in eval mode."""
+        super().train(mode)
+        for name, module in self.named_modules():
+            if mode and self._is_frozen(f"{name}."):
+                module.eval()
+        return self
 
     def feature_map(self, x: torch.Tensor) -> torch.Tensor:
         """Feature maps in front of the pooling, (B, F, ...)."""

@@ -1,4 +1,4 @@
-"""DenseNet-121: MONAI's DenseNet with ``forward_features``, a ``classifier`` and a width factor.
+"""DenseNet-121, -169 and -201: MONAI's DenseNet with ``forward_features``, a ``classifier`` and a width factor.
 
 Paper: G. Huang, Z. Liu, L. van der Maaten, K. Q. Weinberger. Densely connected convolutional networks. CVPR 2017.
 """
@@ -14,9 +14,11 @@ from torch import nn
 from medresnet3d.networks.classifier_base import ClassifierBase
 from medresnet3d.networks.width import scaled
 
+_BLOCKS = {121: (6, 12, 24, 16), 169: (6, 12, 32, 32), 201: (6, 12, 48, 32)}
+
 
 class DenseNetClassifier(ClassifierBase):
-    """DenseNet-121 in 2D or 3D; the layers are MONAI's (3D, one channel, two classes: 11,244,674 parameters).
+    """DenseNet-121, -169 or -201 in 2D or 3D; the layers are MONAI's (3D DenseNet-121: 11,244,674 parameters).
 
     torchvision's names are mapped to MONAI's, the old ones with a dot (``norm.1``) too. The first channels (64) and the
     growth rate (32) follow the width factor.
@@ -25,14 +27,22 @@ class DenseNetClassifier(ClassifierBase):
         spatial_dims: 2 or 3.
         in_channels: channels of the image.
         num_classes: number of logits.
+        depth: 121, 169 or 201.
         options: see :class:`ClassifierBase`.
     """
 
     published_names: ClassVar[tuple[tuple[str, str], ...]] = (
         (r"(\.denselayer\d+)\.(norm|conv)\.?(\d)\.", r"\1.layers.\2\3."),
     )
+    own_stages: ClassVar[tuple[str, ...]] = (
+        r"features\.(conv|norm|relu)0\.",
+        *(rf"features\.(denseblock|transition){n}\." for n in (1, 2, 3)),
+        r"(features\.(denseblock4|norm5)|act)\.",
+    )
 
-    def __init__(self, spatial_dims: int = 3, in_channels: int = 1, num_classes: int = 2, **options: Any) -> None:
+    def __init__(
+        self, spatial_dims: int = 3, in_channels: int = 1, num_classes: int = 2, *, depth: int = 121, **options: Any
+    ) -> None:
         super().__init__(spatial_dims, **options)
         network = DenseNet(
             spatial_dims,
@@ -40,7 +50,7 @@ class DenseNetClassifier(ClassifierBase):
             num_classes,
             init_features=scaled(64, self.width),
             growth_rate=scaled(32, self.width),
-            block_config=(6, 12, 24, 16),
+            block_config=_BLOCKS[depth],
             norm=self.layers.norm_spec,
             act="relu",
         )

@@ -60,6 +60,10 @@ class MobileNetV1(ClassifierBase):
     """
 
     own_act: ClassVar[LayerName] = "relu6"
+    own_stages: ClassVar[tuple[str, ...]] = (
+        r"(conv_stem|bn1|act)\.",
+        *(rf"blocks\.{n}\." for n in range(len(_STAGES))),
+    )
 
     def __init__(self, spatial_dims: int = 3, in_channels: int = 1, num_classes: int = 2, **options: Any) -> None:
         super().__init__(spatial_dims, **options)

@@ -12,19 +12,46 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
+from monai.networks.layers.factories import Pool
 from torch import nn
 
 from medresnet3d.errors import ConfigError
+from medresnet3d.names import require_name
 from medresnet3d.networks.classifier_base import ClassifierBase
 from medresnet3d.networks.layers.choice import LayerChoice
 from medresnet3d.networks.layers.random_multiplier import RandomMultiplier
 from medresnet3d.networks.width import scaled
 
 
-def shortcut(layers: LayerChoice, in_channels: int, channels: int, stride: int) -> nn.Module:
-    """The other way around a residual function: the input itself, or its projection where the shape changes."""
+class PaddedShortcut(nn.Module):
+    """Shortcut without parameters (option A of the paper): every ``stride``-th place, and channels of zeros.
+
+    Args:
+        layers: gives the number of spatial dimensions.
+        in_channels: channels in.
+        channels: channels out.
+        stride: its stride.
+    """
+
+    def __init__(self, layers: LayerChoice, in_channels: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.pool = Pool[Pool.AVG, layers.spatial_dims](kernel_size=1, stride=stride)
+        self.padding = [0, 0] * layers.spatial_dims + [0, channels - in_channels]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (B, in_channels, ...) to (B, channels, ...)."""
+        return nn.functional.pad(self.pool(x), self.padding)
+
+
+def shortcut(layers: LayerChoice, in_channels: int, channels: int, stride: int, shortcut_type: str = "B") -> nn.Module:
+    """The other way around a residual function: the input itself where the shape stays.
+
+    Where it changes, that is the input's projection (``shortcut_type="B"``) or the input padded with zeros (``"A"``).
+    """
     if stride == 1 and in_channels == channels:
         return nn.Identity()
+    if shortcut_type == "A":
+        return PaddedShortcut(layers, in_channels, channels, stride)
     return nn.Sequential(layers.conv(in_channels, channels, 1, stride=stride), layers.normalisation(channels))
 
 
@@ -38,17 +65,26 @@ class ResidualBlock(nn.Module):
         planes: channels of the inner convolutions; the output has ``expansion`` times as many.
         stride: stride of the (first) 3-convolution.
         bare: leave out shortcut and last activation: the residual function alone.
+        shortcut_type: see :func:`shortcut`.
 
     Shapes: (B, in_channels, ...) to (B, planes * expansion, ...).
     """
 
     expansion: ClassVar[int] = 1
 
-    def __init__(self, layers: LayerChoice, in_channels: int, planes: int, stride: int = 1, bare: bool = False) -> None:
+    def __init__(
+        self,
+        layers: LayerChoice,
+        in_channels: int,
+        planes: int,
+        stride: int = 1,
+        bare: bool = False,
+        shortcut_type: str = "B",
+    ) -> None:
         super().__init__()
         channels = planes * self.expansion
         self.bare = bare
-        downsample = nn.Identity() if bare else shortcut(layers, in_channels, channels, stride)
+        downsample = nn.Identity() if bare else shortcut(layers, in_channels, channels, stride, shortcut_type)
         self.add_residual(layers, in_channels, planes, stride)
         self.downsample = downsample
         self.act = nn.Identity() if bare else layers.activation(channels)
@@ -151,24 +187,27 @@ _DEPTHS: dict[int, tuple[type[ResidualBlock], tuple[int, ...]]] = {
     50: (Bottleneck, (3, 4, 6, 3)),
     101: (Bottleneck, (3, 4, 23, 3)),
     152: (Bottleneck, (3, 8, 36, 3)),
+    200: (Bottleneck, (3, 24, 36, 3)),
 }
 
 
 class ResNetClassifier(ClassifierBase):
-    """ResNet-10 to ResNet-152 in 2D or 3D.
+    """ResNet-10 to ResNet-200 in 2D or 3D.
 
     In 2D names, shapes and feature-map sizes are torchvision's (ResNet-18: 11,689,512 parameters, ResNet-50:
     25,557,032, at 1000 classes); torchvision's ``fc`` is called ``classifier`` here. It gives what MONAI's ``ResNet``
     with ``conv1_t_stride=2, bias_downsample=False`` gives with the same weights.
 
     Args:
-        depth: 10, 18, 34, 50, 101 or 152.
+        depth: 10, 18, 34, 50, 101, 152 or 200.
         spatial_dims: 2 or 3.
         in_channels: channels of the image.
         num_classes: number of logits.
         branches: residual functions per block; more than one makes it the multi-branch network of Xu et al. (2019),
             whose blocks are :class:`MultiBranchBlock` and which has no published weights.
         multiplier: distribution of the random multiplier of several branches.
+        shortcut_type: ``"B"``, a projection where the shape changes, as torchvision has it, or ``"A"``, zeros, as
+            MedicalNet's 3D ResNet-18 and -34 have it; for networks of one branch.
         options: see :class:`ClassifierBase`.
 
     Raises:
@@ -177,6 +216,8 @@ class ResNetClassifier(ClassifierBase):
 
     published_names: ClassVar[tuple[tuple[str, str], ...]] = ((r"^fc\.", "classifier."),)
     linear_layers: ClassVar[str] = r"\bdownsample\b"
+    own_stages: ClassVar[tuple[str, ...]] = (r"(conv1|bn1|act)\.", *(rf"layer{n}\." for n in (1, 2, 3, 4)))
+    passed_over: ClassVar[str] = r"conv_seg\."  # the decoder of MedicalNet
 
     def __init__(
         self,
@@ -187,9 +228,11 @@ class ResNetClassifier(ClassifierBase):
         *,
         branches: int = 1,
         multiplier: str = "simplex",
+        shortcut_type: str = "B",
         **options: Any,
     ) -> None:
         super().__init__(spatial_dims, **options)
+        require_name("Shortcut", shortcut_type, ("A", "B"))
         if depth not in _DEPTHS or branches < 1:
             depths = ", ".join(map(str, _DEPTHS))
             raise ConfigError(f"A ResNet of depth {depth} with {branches} branches; give one of {depths}, 1 or more.")
@@ -202,11 +245,13 @@ class ResNetClassifier(ClassifierBase):
         stages = []
         for number, blocks in enumerate(repeats):
             planes = scaled(64 * 2**number, self.width)
-            stage = []
+            stage: list[nn.Module] = []
             for index in range(blocks):
-                stride = 2 if number and not index else 1
-                shape = (self.layers, channels, planes, stride)
-                stage.append(MultiBranchBlock(kind, *shape, branches, multiplier) if branches > 1 else kind(*shape))
+                shape = (self.layers, channels, planes, 2 if number and not index else 1)
+                if branches > 1:
+                    stage.append(MultiBranchBlock(kind, *shape, branches, multiplier))
+                else:
+                    stage.append(kind(*shape, shortcut_type=shortcut_type))
                 channels = planes * kind.expansion
             stages.append(nn.Sequential(*stage))
         self.layer1, self.layer2, self.layer3, self.layer4 = stages

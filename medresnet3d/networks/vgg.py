@@ -1,4 +1,4 @@
-"""VGG-16 and VGG-19 in 2D and 3D, with or without normalisation.
+"""VGG-11, -13, -16 and -19 in 2D and 3D, with or without normalisation.
 
 Paper: K. Simonyan, A. Zisserman. Very deep convolutional networks for large-scale image recognition. ICLR 2015.
 """
@@ -11,33 +11,33 @@ import torch
 from monai.networks.layers.factories import Pool
 from torch import nn
 
-from medresnet3d.networks.classifier_base import ClassifierBase
+from medresnet3d.networks.hidden_classifier import HiddenClassifier
 from medresnet3d.networks.layers.activations import LayerName
 from medresnet3d.networks.width import scaled
 
-_CONVOLUTIONS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
+_CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 _CHANNELS = (64, 128, 256, 512, 512)
 _HIDDEN = 4096
 
 
-class VGG(ClassifierBase):
-    """VGG-16 or VGG-19 (2D, three channels, 1000 classes: 138,357,544 and 143,667,240 parameters).
+class VGG(HiddenClassifier):
+    """VGG-11 to VGG-19 (2D, three channels, 1000 classes: VGG-16 has 138,357,544 parameters, VGG-19 143,667,240).
 
     ``features.N`` are torchvision's names. Its ``classifier`` holds three linear layers; here the last one alone is
     ``classifier`` (what margin losses and transfer need), and the two before it are ``hidden.0`` and ``hidden.3``;
     ``published_names`` maps one to the other.
 
     Args:
-        depth: 16 or 19.
+        depth: 11, 13, 16 or 19.
         spatial_dims: 2 or 3.
         in_channels: channels of the image.
         num_classes: number of logits.
         pool_size: edge of the pooled feature map in front of the hidden layers; by default 7 in 2D as published, and 1
             in 3D, where 7 would mean 719 million weights in the first hidden layer.
-        options: see :class:`ClassifierBase`. As in the paper there is no normalisation by default; ``norm="batch"``
-            makes it torchvision's ``vgg16_bn`` or ``vgg19_bn``. ``dropout`` is the rate of both hidden layers, 0.5 by
-            default. VGG starts without a stride, so ``stem_stride`` has no effect. Hidden units follow the width
-            factor.
+        options: see :class:`~medresnet3d.networks.classifier_base.ClassifierBase`. As in the paper there is no
+            normalisation by default; ``norm="batch"`` makes it torchvision's ``vgg16_bn``, and so on. ``dropout`` is
+            the rate of both hidden layers, 0.5 by default. VGG starts without a stride, so ``stem_stride`` has no
+            effect. Hidden units follow the width factor.
 
     Shapes: (B, in_channels, ...), every edge at least 32, to (B, num_classes) logits.
     """
@@ -73,29 +73,7 @@ class VGG(ClassifierBase):
             layers.append(Pool[Pool.MAX, spatial_dims](kernel_size=2, stride=2))
         self.features = nn.Sequential(*layers)
         pool_size = pool_size or (7 if spatial_dims == 2 else 1)
-        self.pool = self.layers.average_pool(pool_size)
-        hidden = scaled(_HIDDEN, self.width)
-        self.hidden = nn.Sequential(
-            nn.Linear(channels * pool_size**spatial_dims, hidden),
-            self.layers.activation(hidden),
-            nn.Dropout(self.dropout_rate),
-            nn.Linear(hidden, hidden),
-            self.layers.activation(hidden),
-        )
-        self._initialise()
-        self.finish(hidden, num_classes)
-
-    def _initialise(self) -> None:
-        """He initialisation, without which the nets of this depth do not start to learn."""
-        self.initialise()
-        for module in self.hidden:
-            if isinstance(module, nn.Linear):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                nn.init.constant_(module.bias, 0.0)
-
-    def feature_map(self, x: torch.Tensor) -> torch.Tensor:
-        """Feature maps in front of the pooling, (B, F, ...)."""
-        return self.features(x)
+        self.finish_hidden(channels, pool_size, scaled(_HIDDEN, self.width), num_classes)
 
     def forward_features(self, x: torch.Tensor) -> torch.Tensor:
         """Activations of the last hidden layer, (B, F)."""

@@ -88,6 +88,12 @@ class Xception(ClassifierBase):
 
     published_names: ClassVar[tuple[tuple[str, str], ...]] = ((r"^(fc|last_linear)\.", "classifier."),)
     linear_layers: ClassVar[str] = r"\.conv1$|\bskip$"
+    own_stages: ClassVar[tuple[str, ...]] = (
+        r"(conv|bn|act)[12]\.",
+        r"block[123]\.",
+        r"block([4-9]|10|11)\.",
+        r"(block12|(conv|bn|act)[34])\.",
+    )
 
     def __init__(self, spatial_dims: int = 3, in_channels: int = 1, num_classes: int = 2, **options: Any) -> None:
         super().__init__(spatial_dims, **options)

@@ -55,9 +55,10 @@ class LayerChoice:
         """Activation of ``channels`` channels; with ``in_place`` it may overwrite its input, where it can."""
         return activation(self.act, channels, in_place)
 
-    def max_pool(self) -> nn.Module:
-        """Max pooling over three places with stride two."""
-        layer: nn.Module = Pool[Pool.MAX, self.spatial_dims](kernel_size=3, stride=2, padding=1)
+    def max_pool(self, size: int = 3, stride: int = 2, padding: int = 1, ceil_mode: bool = False) -> nn.Module:
+        """Max pooling, by default over three places with stride two; ``ceil_mode`` keeps a last incomplete window."""
+        kind = Pool[Pool.MAX, self.spatial_dims]
+        layer: nn.Module = kind(kernel_size=size, stride=stride, padding=padding, ceil_mode=ceil_mode)
         return layer
 
     def average_pool(self, size: int = 1) -> nn.Module:
