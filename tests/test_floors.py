@@ -28,6 +28,7 @@ FLOORS = {
     "io": 1,
     "errors": -1,  # what everything may raise lies under everything
     "names": 0,
+    "weights": 1,
     "progress": 0,
     "_version": 0,
     "_lazy": 0,
@@ -35,6 +36,7 @@ FLOORS = {
 HEAVY = {"torch", "monai", "numpy", "ignite", "scipy", "sklearn", "nibabel", "SimpleITK", "itk", "pydicom", "skimage"}
 LIGHT = [
     *sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.glob("cli/*.py")),
+    *sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.glob("weights/*.py")),
     *sorted(f"bundle/{path.name}" for path in PACKAGE.glob("bundle/*.py") if path.name != "allow_list.py"),
     "errors.py",
     "names.py",

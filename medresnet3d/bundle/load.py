@@ -14,6 +14,7 @@ from medresnet3d.bundle.registry import find_bundle, weights_file
 from medresnet3d.bundle.trust import require_trust
 from medresnet3d.errors import BundleError, ConfigError, WeightsError
 from medresnet3d.names import did_you_mean
+from medresnet3d.weights.tensors import read_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _SUFFIXES = (".json", ".yaml", ".yml")
-_STATE_KEYS = ("model", "network", "state_dict")
 
 
 def config_file(path: str | os.PathLike[str], name: str) -> Path:
@@ -167,9 +167,7 @@ def load_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     Raises:
         WeightsError: if the weights are missing, unreadable or anything but plain tensors.
     """
-    file = _find_weights(Path(path))
-    content = _read_safetensors(file) if file.suffix == ".safetensors" else _read_torch(file)
-    return {name: _to_float32(tensor) for name, tensor in _tensors(content, file).items()}
+    return read_tensors(_find_weights(Path(path)))
 
 
 def _find_weights(path: Path) -> Path:
@@ -182,53 +180,6 @@ def _find_weights(path: Path) -> Path:
             f"`medresnet3d train {path.name} --data MANIFEST -o RUN`."
         )
     return file
-
-
-def _read_torch(file: Path) -> Any:
-    import pickle
-
-    import torch
-
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError, KeyError, TypeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(f"{file}: not a state dict of plain tensors ({reason}); it was not loaded.") from error
-
-
-def _read_safetensors(file: Path) -> Any:
-    try:
-        import safetensors
-        import safetensors.torch
-    except ImportError as error:
-        raise WeightsError(
-            f"{file}: reading this needs safetensors: pip install 'medresnet3d[safetensors]'."
-        ) from error
-    try:
-        return safetensors.torch.load_file(file)
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{file}: not a readable safetensors file ({error}); it was not loaded.") from error
-
-
-def _tensors(content: Any, file: Path) -> dict[str, Tensor]:
-    import torch
-
-    for key in _STATE_KEYS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    if not isinstance(content, Mapping) or not content:
-        raise WeightsError(f"{file}: holds no state dict (names and tensors); it was not loaded.")
-    strange = [name for name, value in content.items() if not isinstance(value, torch.Tensor)]
-    if strange:
-        raise WeightsError(f"{file}: {strange[0]!r} is not a tensor; a state dict holds tensors only.")
-    return {str(name): value for name, value in content.items()}
-
-
-def _to_float32(tensor: Tensor) -> Tensor:
-    import torch
-
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def fill_network(network: torch.nn.Module, state: Mapping[str, Tensor], source: str | os.PathLike[str]) -> None:

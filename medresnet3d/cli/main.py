@@ -19,6 +19,7 @@ from medresnet3d.cli import (
     learning_curve,
     search,
     train,
+    weights,
 )
 from medresnet3d.cli.common import set_debug
 
@@ -49,7 +50,7 @@ def options(
     set_debug(debug)
 
 
-for _verb in (demo, infer, convert, train, evaluate, compare, learning_curve, search, bundle, data, doctor):
+for _verb in (demo, infer, convert, train, evaluate, compare, learning_curve, search, bundle, data, weights, doctor):
     _verb.register(app)
 
 

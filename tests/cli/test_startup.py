@@ -37,11 +37,24 @@ def _probe(*arguments: str) -> dict[str, object]:
         ["bundle", "list"],
         ["data", "list"],
         ["data", "show", "ham10000"],
+        ["weights", "list"],
+        ["weights", "show", "medicalnet_resnet18"],
         ["bundle", "show", list_bundles()[0].name],
         ["bundle", "inspect", list_bundles()[0].name],
         *(
             [verb, "--help"]
-            for verb in ("demo", "infer", "train", "evaluate", "compare", "learning-curve", "bundle", "data", "doctor")
+            for verb in (
+                "demo",
+                "infer",
+                "train",
+                "evaluate",
+                "compare",
+                "learning-curve",
+                "bundle",
+                "data",
+                "weights",
+                "doctor",
+            )
         ),
     ],
     ids=" ".join,
