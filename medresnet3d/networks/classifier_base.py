@@ -45,7 +45,7 @@ class ClassifierBase(nn.Module):
     """
 
     published_names: ClassVar[tuple[tuple[str, str], ...]] = ()  # pattern and replacement, one after another
-    passed_over: ClassVar[str] = r"auxiliary\."  # names in a published file that are no part of the network
+    passed_over: ClassVar[str] = "(?!)"  # pattern of names in a published file that are no part of the network
     own_norm: ClassVar[LayerName] = "batch"
     own_act: ClassVar[LayerName] = "relu"
     own_dropout: ClassVar[float] = 0.0

@@ -1,171 +1,261 @@
-"""ImageNet weights as published by torchvision and timm, for the 2D networks and inflated for the 3D ones.
-
-Inflation: J. Carreira, A. Zisserman. Quo vadis, action recognition? A new model and the Kinetics dataset. CVPR 2017.
-"""
+"""Published weights for the networks of this package: ImageNet's of torchvision and timm, and MedicalNet's."""
 
 from __future__ import annotations
 
-import hashlib
+import logging
 import os
-import pickle
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.error import URLError
 from urllib.parse import urlparse
 
 import torch
 from torch import Tensor, nn
 
-from medresnet3d.errors import WeightsError
+from medresnet3d.errors import ConfigError, WeightsError
+from medresnet3d.networks.classifier_base import ClassifierBase
+from medresnet3d.networks.fitting import first_kernel, fit_tensor
+from medresnet3d.weights.cards import find_card, is_card
+from medresnet3d.weights.store import file_sha256, require_stored
+from medresnet3d.weights.tensors import read_tensors
 
-BATCH_NORM_EPS = 1e-5
-"""What torchvision's and timm's batch normalisation adds to the variance in these networks."""
+logger = logging.getLogger(__name__)
+
+HEADS = r"(classifier|auxiliary)\."
+"""Names of the layers that belong to the classes: they may be missing, left over or of another shape."""
 
 
-@dataclass(frozen=True)
-class LoadedWeights:
-    """What :func:`load_imagenet` did.
+@dataclass
+class LoadReport:
+    """What :func:`load_pretrained` did; names are those of the network.
 
     Attributes:
-        loaded: names that were filled, as they are called in the network.
+        source: name of the weights, or their file.
+        loaded: tensors that were filled.
         inflated: those of them whose 2D kernel was spread over a third axis.
-        left: names of the last layer that were left at their random start, since the classes differ.
+        reshaped: those of them whose shape was changed another way: the first layer for other channels, a hidden layer
+            after a smaller pooled map.
+        left: tensors of the last (or an auxiliary) layer that stay at their random start, since the classes differ or
+            the weights have none.
+        missing: other tensors of the network that the weights do not have.
+        unexpected: names in the file that the network does not have.
+        misfits: names with both shapes, where no rule applies.
     """
 
-    loaded: tuple[str, ...]
-    inflated: tuple[str, ...]
-    left: tuple[str, ...]
+    source: str
+    loaded: list[str] = field(default_factory=list)
+    inflated: list[str] = field(default_factory=list)
+    reshaped: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    misfits: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        """One line for the log."""
+        counts = [
+            f"{len(names)} {what}{_examples(names) if what != 'inflated' else ''}"
+            for what, names in (
+                ("inflated", self.inflated),
+                ("reshaped", self.reshaped),
+                ("at their random start", self.left),
+                ("missing", self.missing),
+                ("not used", self.unexpected),
+                ("of another shape", self.misfits),
+            )
+            if names
+        ]
+        return f"{self.source}: {', '.join([f'{len(self.loaded)} tensors loaded', *counts])}"
 
 
-def inflate(weight: Tensor, depth: int, axis: int = -1) -> Tensor:
-    """Spread a 2D convolution kernel over a new axis, so that an image constant along it gives the same response.
+def load_pretrained(
+    network: nn.Module,
+    name_or_path: str | os.PathLike[str],
+    *,
+    sha256: str | None = None,
+    inflation: str = "mean",
+    inflate_axis: int = -1,
+    strict: bool = True,
+) -> LoadReport:
+    """Load published weights, or those of another training, into a network of this package.
 
-    The kernel is repeated ``depth`` times and divided by ``depth``. The default axis is the last, the through-plane
-    direction k of an (i, j, k) volume, so that slices (i, j) play the part of the 2D images.
-
-    Args:
-        weight: kernel of shape (out, in, h, w).
-        depth: kernel size along the new axis.
-        axis: where the new axis stands in the result.
-    """
-    expanded = weight.unsqueeze(axis)
-    return expanded.repeat_interleave(depth, dim=axis) / depth
-
-
-def load_imagenet(
-    network: nn.Module, path_or_url: str | os.PathLike[str], sha256: str | None = None, *, inflate_axis: int = -1
-) -> LoadedWeights:
-    """Load a published 2D checkpoint into a network of this package.
-
-    Names are mapped by the network's ``published_names``. For a 3D network kernels are inflated; if the image has
-    other than three channels, the kernels of the first layer are summed over red, green and blue and shared equally
-    among the channels, which for a grey image gives what its three-fold copy would give. A last layer with another
-    number of classes is left alone. For a VGG with a smaller pooled map than 7x7 the first hidden layer's weights are
-    summed over the places that are now one, which is exact where the map is constant. A network with
-    ``norm="batch_renorm"`` takes the statistics of the published batch normalisation.
+    Names are mapped by the network's ``published_names``; the prefix ``module.`` of a distributed training is dropped.
+    For a 3D network 2D kernels are inflated; if the image has another number of channels, the kernels of the first
+    layer are summed over theirs and shared equally among the new. A last layer with another number of classes stays at
+    its random start. For an AlexNet or VGG with a smaller pooled map the first hidden layer's weights are summed over
+    the places that are now one, which is exact where the map is constant. A network with ``norm="batch_renorm"`` takes
+    the statistics of the published batch normalisation. Slopes of PReLU, which no published network has, stay as they
+    are.
 
     Args:
         network: a network made by :func:`medresnet3d.networks.classifier.build_classifier`, at the published width.
-        path_or_url: a local file (plain tensors; ``.safetensors`` or what ``torch.save`` wrote), or a URL, which is
-            downloaded once into torch's hub folder.
+        name_or_path: a name of ``medresnet3d weights list`` (fetched before), a local file (plain tensors;
+            ``.safetensors`` or what ``torch.save`` wrote), or a URL, which is downloaded once into torch's hub folder.
         sha256: the file's SHA-256; required for a URL.
-        inflate_axis: see :func:`inflate`.
+        inflation: ``"mean"`` or ``"centre"``, see :func:`medresnet3d.networks.fitting.inflate`.
+        inflate_axis: see :func:`medresnet3d.networks.fitting.inflate`.
+        strict: refuse weights that leave anything but a last layer unfilled or have anything else besides; without,
+            load what fits.
 
     Returns:
-        what was loaded, inflated and left alone.
+        what was loaded, changed and left alone.
 
     Raises:
-        WeightsError: if the file is missing, is not the expected one, holds more than tensors or does not fit.
+        ConfigError: if ``inflation`` is neither.
+        WeightsError: if the file is missing, is not the expected one, holds more than tensors or does not fit; the
+            network is as it was then.
     """
-    path = _local_file(str(path_or_url), sha256)
-    published = _read_tensors(path)
+    path, published = read_pretrained(name_or_path, sha256)
     target = network.state_dict()
-    named = {_our_name(network, name): tensor for name, tensor in published.items()}
-    named = dict(_for_batch_renorm(name, tensor, target) for name, tensor in named.items())
-    unknown = sorted(set(named) - set(target))
-    missing = sorted(name for name in set(target) - set(named) if not name.endswith("num_batches_tracked"))
-    if unknown or missing:
-        raise WeightsError(
-            f"{path}: does not fit {type(network).__name__}: {len(unknown)} names unknown to it"
-            f"{_examples(unknown)} and {len(missing)} missing{_examples(missing)}; "
-            "use the checkpoint of the same architecture at its published width."
-        )
-    new, inflated, left = {}, [], []
-    for name, tensor in named.items():
-        shape = target[name].shape
-        if name.startswith("classifier.") and tensor.shape != shape:
-            left.append(name)
-            continue
-        fitted = _fit(tensor, shape, inflate_axis)
-        if fitted is None:
-            raise WeightsError(
-                f"{path}: {name} has shape {tuple(tensor.shape)}, the network's has {tuple(shape)}; "
-                "build the network at its published width."
-            )
-        new[name] = fitted
-        if fitted.ndim > tensor.ndim:
-            inflated.append(name)
+    report = LoadReport(str(name_or_path))
+    new: dict[str, Tensor] = {}
+    first = first_kernel(target)
+    for name, tensor in _renamed(network, published, target):
+        if name not in target:
+            report.unexpected.append(name)
+        elif re.match(HEADS, name) and tensor.shape[:1] != target[name].shape[:1]:
+            report.left.append(name)
+        elif (fitted := fit_tensor(name, tensor, target[name].shape, first, inflation, inflate_axis)) is None:
+            report.misfits.append(f"{name} {tuple(tensor.shape)} for {tuple(target[name].shape)}")
+        else:
+            new[name] = fitted
+            _note_change(report, name, tensor, fitted, is_first=name == first)
+    report.loaded = list(new)
+    seen = {*new, *report.left, *(misfit.partition(" ")[0] for misfit in report.misfits)}
+    _sort_missing(report, network, [name for name in target if name not in seen])
+    if strict:
+        _refuse(report, network, path)
     network.load_state_dict(new, strict=False)
-    return LoadedWeights(tuple(new), tuple(inflated), tuple(left))
+    logger.info("%s", report)
+    return report
+
+
+def _note_change(report: LoadReport, name: str, before: Tensor, after: Tensor, is_first: bool) -> None:
+    if after.ndim > before.ndim:
+        report.inflated.append(name)
+    other_channels = is_first and after.shape[1] != before.shape[1]
+    if other_channels or (after.ndim == before.ndim and after.shape != before.shape):
+        report.reshaped.append(name)
+
+
+def read_pretrained(name_or_path: str | os.PathLike[str], sha256: str | None = None) -> tuple[Path, dict[str, Tensor]]:
+    """The file of weights and its tensors under their published names; see :func:`load_pretrained`.
+
+    The last layer's row of a background class, which some files have, is left out.
+    """
+    name = str(name_or_path)
+    if is_card(name):
+        card = find_card(name)
+        path = require_stored(card)
+        tensors = read_tensors(path)
+        if card.first_class:
+            rows = (card.num_classes,)
+            tensors = {key: t[card.first_class :] if t.shape[:1] == rows else t for key, t in tensors.items()}
+        return path, tensors
+    path = _local_file(name, sha256)
+    return path, read_tensors(path)
+
+
+def _renamed(
+    network: nn.Module, published: Mapping[str, Tensor], target: Mapping[str, Tensor]
+) -> Iterable[tuple[str, Tensor]]:
+    for name, tensor in published.items():
+        yield _for_batch_renorm(network, our_name(network, name), tensor, target)
+
+
+def our_name(network: nn.Module, name: str) -> str:
+    """What a published name is called in ``network``; a name of its own stays."""
+    name = name.removeprefix("module.")
+    for pattern, replacement in getattr(network, "published_names", ()):
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _for_batch_renorm(
+    network: nn.Module, name: str, tensor: Tensor, target: Mapping[str, Tensor]
+) -> tuple[str, Tensor]:
+    """The running variance as the running deviation that a network with batch renormalisation has in its place."""
+    deviation = f"{name.removesuffix('running_var')}running_std"
+    if name.endswith("running_var") and name not in target and deviation in target:
+        own = network.own_norm if isinstance(network, ClassifierBase) else "batch"
+        eps = own[1]["eps"] if isinstance(own, tuple) else 1e-5  # the architecture's, or torch's default
+        return deviation, (tensor + eps).sqrt()
+    return name, tensor
+
+
+def _sort_missing(report: LoadReport, network: nn.Module, names: Sequence[str]) -> None:
+    """Sort what was not filled into ``left`` and ``missing``; counters and slopes of PReLU are neither."""
+    slopes = {
+        f"{name}.{own}"
+        for name, module in network.named_modules()
+        if isinstance(module, nn.PReLU)
+        for own, _ in module.named_parameters()
+    }
+    for name in names:
+        if re.match(HEADS, name):
+            report.left.append(name)
+        elif not name.endswith("num_batches_tracked") and name not in slopes:
+            report.missing.append(name)
+
+
+def _refuse(report: LoadReport, network: nn.Module, path: Path) -> None:
+    """Raise unless everything but the layers of the classes fits."""
+    passed_over = rf"{HEADS}|{getattr(network, 'passed_over', HEADS)}"
+    unexpected = [name for name in report.unexpected if not re.match(passed_over, name)]
+    if unexpected or report.missing:
+        raise WeightsError(
+            f"{path}: does not fit {type(network).__name__}: {len(unexpected)} names unknown to it"
+            f"{_examples(unexpected)} and {len(report.missing)} missing{_examples(report.missing)}; "
+            f"use the weights of the same architecture{_wanted_arch(report.source)} at its published width."
+        )
+    if report.misfits:
+        raise WeightsError(
+            f"{path}: {len(report.misfits)} tensors have another shape than the network's"
+            f"{_examples(report.misfits)}; build the network at its published width (size=paper)."
+        )
+
+
+def _wanted_arch(source: str) -> str:
+    return f" (arch={find_card(source).arch})" if is_card(source) else ""
 
 
 def _examples(names: Sequence[str]) -> str:
     return f" ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})" if names else ""
 
 
-def _our_name(network: nn.Module, name: str) -> str:
-    name = name.removeprefix("module.")
-    for pattern, replacement in getattr(network, "published_names", ()):
-        renamed, count = re.subn(pattern, replacement, name)
-        if count:
-            return renamed
-    return name
-
-
-def _for_batch_renorm(name: str, tensor: Tensor, target: Mapping[str, Tensor]) -> tuple[str, Tensor]:
-    """The running variance as the running deviation that a network with batch renormalisation has in its place."""
-    deviation = f"{name.removesuffix('running_var')}running_std"
-    if name.endswith("running_var") and name not in target and deviation in target:
-        return deviation, (tensor + BATCH_NORM_EPS).sqrt()
-    return name, tensor
-
-
-def _fit(tensor: Tensor, shape: torch.Size, axis: int) -> Tensor | None:
-    """``tensor`` brought to ``shape``, or ``None`` where no rule applies."""
-    if tensor.ndim == 4:
-        if tensor.shape[1] == 3 and shape[1] != 3:  # first layer, RGB
-            tensor = tensor.sum(1, keepdim=True).expand(-1, shape[1], -1, -1) / shape[1]
-        if len(shape) == 5:
-            tensor = inflate(tensor, shape[axis], axis)
-    elif tensor.ndim == 2 and len(shape) == 2 and tensor.shape[0] == shape[0] and tensor.shape[1] % shape[1] == 0:
-        tensor = tensor.reshape(shape[0], shape[1], -1).sum(-1)
-    return tensor if tensor.shape == shape else None
-
-
 def _local_file(path_or_url: str, sha256: str | None) -> Path:
-    if urlparse(path_or_url).scheme in ("http", "https", "file", "ftp"):
+    if is_url(path_or_url):
         return _download(path_or_url, sha256)
     path = Path(path_or_url)
     if not path.is_file():
-        raise WeightsError(f"{path}: there is no such weights file; download it first or give its URL and SHA-256.")
-    if sha256 is not None and (found := _sha256(path)) != sha256.lower():
+        raise WeightsError(
+            f"{path}: there is no such weights file, nor published weights of that name{_nearest(path_or_url)}"
+        )
+    if sha256 is not None and (found := file_sha256(path)) != sha256.lower():
         raise WeightsError(f"{path}: its SHA-256 is {found}, expected {sha256}; download the file again.")
     return path
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+def is_url(text: str) -> bool:
+    """Whether ``text`` is an address and no path."""
+    return urlparse(text).scheme in ("http", "https", "file", "ftp")
+
+
+def _nearest(name: str) -> str:
+    try:
+        find_card(name)
+    except ConfigError as error:
+        return f"; {str(error).partition('; ')[2]}"
+    return "."
 
 
 def _download(url: str, sha256: str | None) -> Path:
     if sha256 is None:
         raise WeightsError(f"{url}: give the SHA-256 of the file, so that it can be checked after the download.")
     path = Path(torch.hub.get_dir()) / "checkpoints" / f"{sha256.lower()[:16]}-{Path(urlparse(url).path).name}"
-    if path.is_file() and _sha256(path) == sha256.lower():
+    if path.is_file() and file_sha256(path) == sha256.lower():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -177,22 +267,3 @@ def _download(url: str, sha256: str | None) -> Path:
     except RuntimeError as error:
         raise WeightsError(f"{url}: the downloaded file is not the expected one ({error}).") from error
     return path
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint file; nothing else in it is ever loaded."""
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state: Any = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except ImportError as error:
-        raise WeightsError(f"{path}: reading it needs safetensors; pip install medresnet3d[safetensors].") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise WeightsError(f"{path}: is not a file of plain tensors; nothing was loaded from it.") from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(f"{path}: is not a state dict of tensors; nothing was loaded from it.")
-    return state
