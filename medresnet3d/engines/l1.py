@@ -16,7 +16,7 @@ L1_MODES = ("penalty", "proximal")
 
 
 class L1Regulariser:
-    """Shrinks the weights of the network's layers; norms, biases and slopes of PReLU stay as they are.
+    """Shrinks the weights of the network's layers; norms, biases, slopes of PReLU and frozen weights stay.
 
     Args:
         strength: factor of the sum of absolute weights.
@@ -38,7 +38,7 @@ class L1Regulariser:
 
     def attach(self, engine: Any) -> None:
         """Attach to a :class:`medresnet3d.engines.Trainer`."""
-        self.parameters = regularised_parameters(engine.network)
+        self.parameters = [each for each in regularised_parameters(engine.network) if each.requires_grad]
         if self.strength == 0 or not self.parameters:
             return
         if self.mode == "penalty":

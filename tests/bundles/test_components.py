@@ -15,6 +15,8 @@ from medresnet3d.data.phantoms.cube_cohort import write_nodule_cubes
 from medresnet3d.engines import load_checkpoint
 from medresnet3d.errors import ConfigError
 from medresnet3d.losses.factory import FEATURE_LOSSES, LOGIT_LOSSES
+from medresnet3d.networks.classifier import build_classifier
+from medresnet3d.networks.fitting import inflate
 from medresnet3d.networks.layers.activations import SURVEY
 from medresnet3d.optimizers import RULES, SCHEDULES
 from medresnet3d.workflows.train import train
@@ -111,3 +113,27 @@ def test_the_ready_bundle_of_a_run_has_the_parts_that_were_chosen(manifest: Path
     train(BUNDLE, manifest, run, set=[*chosen, *tiny], device="cpu", resume=True)
     with pytest.raises(ConfigError, match="loss::name was 'cosface' and is 'focal'"):
         train(BUNDLE, manifest, run, set=["loss=focal", *chosen[:2], chosen[3], *tiny], device="cpu", resume=True)
+
+
+def test_a_training_starts_from_published_2d_weights_and_leaves_frozen_stages_alone(
+    manifest: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(3)
+    flat = build_classifier("resnet10", 2, 3, 1000, size="slim").state_dict()
+    published = tmp_path / "resnet10-imagenet.pth"
+    torch.save({name.replace("classifier.", "fc."): tensor for name, tensor in flat.items()}, published)
+    tiny = [f"{key}={value}" for key, value in TINY.items() if key in ("arch", "crop_size_mm", "batch_size", "steps")]
+    start = [f"pretrained={published}", "freeze_until=stage2"]
+    train(BUNDLE, manifest, tmp_path / "run", set=[*start, *tiny], device="cpu")
+    published.unlink()
+    trained = load_network(tmp_path / "run").state_dict()
+    for name, tensor in flat.items():
+        if name.startswith(("classifier", "layer3", "layer4")):
+            continue
+        if name.startswith("conv1"):
+            tensor = tensor.sum(1, keepdim=True)
+        expected = inflate(tensor, tensor.shape[-1]) if tensor.ndim == 4 else tensor
+        assert torch.equal(trained[name], expected), name
+    assert not torch.equal(trained["layer4.0.conv1.weight"], inflate(flat["layer4.0.conv1.weight"], 3))
+    evaluation = load_config(tmp_path / "run" / "bundle", ("train.json", "evaluate.json"), {"device": "cpu"})
+    assert evaluation.get_parsed_content("network") is evaluation.get_parsed_content("network_def")

@@ -71,3 +71,25 @@ def test_weights_are_small(root: Path):
 
 def test_weights_of_all_bundles_together_are_small():
     assert sum(path.stat().st_size for path in bundles_root().glob("*/models/*")) <= 80 * MEGABYTE
+
+
+@pytest.mark.parametrize("root", BUNDLES)
+def test_what_a_training_starts_from_is_no_matter_to_evaluation_and_the_same_on_several_devices(root: Path):
+    """Where ``pretrained`` is an id: evaluation must not need that file, and all devices must start from it."""
+    train, evaluate, several = (
+        json.loads((root / f"configs/{name}.json").read_text()) for name in ("train", "evaluate", "multi_gpu_train")
+    )
+    if "pretrained" not in train:
+        assert "network" not in evaluate
+        return
+    assert train["freeze_until"] == "none"
+    start = train["initial_network"]
+    assert start["_target_"] == "medresnet3d.networks.start_from"
+    assert [start[key] for key in ("network", "pretrained", "freeze_until")] == [
+        "@network_def",
+        "@pretrained",
+        "@freeze_until",
+    ]
+    assert train["network"] == "$@initial_network.to(@device)"
+    assert evaluate["network"] == "$@network_def.to(@device)"
+    assert several["network"]["network"] == "@initial_network"

@@ -87,3 +87,14 @@ def test_resumed_run_is_bit_equal(tmp_path: Path, mode: str) -> None:
 def test_out_of_range(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         train(**options)
+
+
+@pytest.mark.parametrize("mode", ["penalty", "proximal"])
+def test_frozen_weights_are_left_alone(mode: str) -> None:
+    net = network()
+    net[1].weight.requires_grad_(False)
+    before = net[1].weight.clone()
+    batches = [{"image": torch.randn(16, 8), "label": torch.randint(2, (16,))}] * 3
+    optimizer = build_optimizer(net, "sgd", 0.1)
+    Trainer("cpu", 1, batches, net, optimizer, nn.CrossEntropyLoss(), precision="fp32", l1=0.5, l1_mode=mode).run()
+    assert torch.equal(net[1].weight, before)

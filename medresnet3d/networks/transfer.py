@@ -1,0 +1,72 @@
+"""Where a training starts from: published weights, those of another training, or chance; and what stays frozen."""
+
+from __future__ import annotations
+
+import os
+from typing import TypeVar
+
+from torch import nn
+
+from medresnet3d.errors import ConfigError
+from medresnet3d.networks.classifier_base import ClassifierBase
+from medresnet3d.networks.names import require_name
+from medresnet3d.networks.pretrained import is_url, load_pretrained
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def freeze_depths(network: nn.Module) -> dict[str, str]:
+    """The values of ``freeze_until`` for a network, each with the pattern of the names that are frozen then.
+
+    ``none``, ``stem``, ``stage1`` and so on: that stage and all before it; ``all_but_head``: everything but the last
+    layer (and auxiliary ones).
+
+    Raises:
+        ConfigError: if the network has no stages.
+    """
+    stages = network.stages() if isinstance(network, ClassifierBase) else ()
+    if not stages:
+        raise ConfigError(f"{type(network).__name__} has no stages that could be frozen; set freeze_until=none.")
+    names = ("stem", *(f"stage{number}" for number in range(1, len(stages))))
+    depths = {name: "|".join(f"(?:{stage})" for stage in stages[: index + 1]) for index, name in enumerate(names)}
+    return {"none": "", **depths, "all_but_head": r"(?!(classifier|auxiliary)\b)"}
+
+
+def start_from(
+    network: Network,
+    pretrained: str | os.PathLike[str] | None = None,
+    freeze_until: str = "none",
+    inflation: str = "mean",
+) -> Network:
+    """Give a new network the weights that its training starts from, and freeze its first stages.
+
+    This is what the ids ``pretrained`` and ``freeze_until`` of a bundle's ``train.json`` do. Nothing is downloaded
+    here: ``medresnet3d weights fetch NAME`` brings published weights to this computer first.
+
+    Args:
+        network: of :func:`medresnet3d.networks.classifier.build_classifier`; it is changed in place.
+        pretrained: ``None``: it stays as it is; a name of ``medresnet3d weights list``; or a local file of plain
+            tensors, for instance ``models/model.pt`` of a bundle that was trained before.
+        freeze_until: see :func:`freeze_depths`. Frozen layers keep their weights, and the running statistics of their
+            normalisation stand still.
+        inflation: how 2D kernels become 3D, see :func:`medresnet3d.networks.fitting.inflate`.
+
+    Returns:
+        the same network.
+
+    Raises:
+        ConfigError: if ``freeze_until`` is no depth of the network; the message lists them. Also for an address.
+        WeightsError: if the weights are not here or do not fit.
+    """
+    if pretrained is not None:
+        if is_url(str(pretrained)):
+            raise ConfigError(
+                f"pretrained is the address {pretrained}; download the file and give its path, or give a name of "
+                "`medresnet3d weights list`."
+            )
+        load_pretrained(network, pretrained, inflation=inflation)
+    if freeze_until != "none":
+        depths = freeze_depths(network)
+        require_name("Depth freeze_until", freeze_until, depths)
+        network.freeze(depths[freeze_until])  # type: ignore[operator]  # freeze_depths has told that it is there
+    return network

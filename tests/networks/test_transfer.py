@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from medresnet3d.errors import ConfigError, WeightsError
+from medresnet3d.networks.classifier import ARCHITECTURES, build_classifier
+from medresnet3d.networks.transfer import freeze_depths, start_from
+
+EDGE = {"alexnet": 35, "inception_v3": 39, "inception_v4": 39}
+
+
+def small(arch: str = "resnet18", spatial_dims: int = 2) -> nn.Module:
+    torch.manual_seed(0)
+    return build_classifier(arch, spatial_dims, 1, 2, width=0.03125, stem_stride=1)
+
+
+def train_two_steps(network: nn.Module, edge: int = 32) -> None:
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, weight_decay=0.1)
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(2):
+        network.train()
+        optimizer.zero_grad()
+        image = torch.rand(4, 1, edge, edge, generator=generator)
+        nn.functional.cross_entropy(network(image), torch.tensor([0, 1, 0, 1])).backward()
+        optimizer.step()
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_every_parameter_but_the_head_belongs_to_one_stage(arch: str) -> None:
+    with torch.device("meta"):
+        network = build_classifier(arch, 2, 1, 2, width=0.03125)
+    patterns = network.stages()
+    depths = freeze_depths(network)
+    assert list(depths) == ["none", "stem", *(f"stage{n}" for n in range(1, len(patterns))), "all_but_head"]
+    frozen_before = 0
+    for name in list(depths)[1:]:
+        network.freeze(depths[name])
+        frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+        assert len(frozen) > frozen_before or name == "all_but_head"
+        frozen_before = len(frozen)
+    trained = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
+    assert trained == ["classifier.weight", "classifier.bias"]
+    network.freeze(depths[list(depths)[-2]])
+    assert [name for name, parameter in network.named_parameters() if parameter.requires_grad] == trained
+    network.freeze("")
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "densenet121", "vgg16_bn", "googlenet", "inception_v4", "xception"])
+@pytest.mark.parametrize("depth", ["stem", "stage2", "all_but_head"])
+def test_frozen_stages_keep_weights_and_statistics_and_the_others_learn(arch: str, depth: str) -> None:
+    network = start_from(small(arch), freeze_until=depth)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    train_two_steps(network, EDGE.get(arch, 32))
+    pattern = freeze_depths(network)[depth]
+    frozen = {name for name in before if network._is_frozen(name)}
+    changed = {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert frozen
+    assert not changed & frozen
+    assert "classifier.weight" in changed
+    if depth != "all_but_head":
+        assert any(name.endswith("running_mean") for name in changed)
+    assert network.frozen == pattern
+
+
+def test_a_free_network_learns_everywhere() -> None:
+    network = start_from(small())
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    train_two_steps(network)
+    same = [name for name, tensor in network.state_dict().items() if torch.equal(tensor, before[name])]
+    assert not same
+
+
+def test_eval_and_train_mode_come_back_for_the_rest() -> None:
+    network = start_from(small(), freeze_until="stage1")
+    network.eval().train()
+    assert not network.bn1.training
+    assert not network.layer1[0].bn1.training
+    assert network.layer2[0].bn1.training
+
+
+def test_weights_of_an_earlier_training_are_the_start(tmp_path: Path) -> None:
+    source = small()
+    torch.save(source.state_dict(), tmp_path / "model.pt")
+    network = build_classifier("resnet18", 2, 1, 6, width=0.03125, stem_stride=1)
+    assert start_from(network, tmp_path / "model.pt") is network
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, source.state_dict()[name]) != name.startswith("classifier")
+
+
+def test_unknown_depth_lists_them() -> None:
+    with pytest.raises(ConfigError, match=r"none, stem, stage1, stage2, stage3, stage4, all_but_head.*'stage4'"):
+        start_from(small(), freeze_until="stage5")
+    with pytest.raises(ConfigError, match="no stages"):
+        start_from(nn.Linear(2, 2), freeze_until="stem")
+
+
+def test_nothing_is_downloaded() -> None:
+    with pytest.raises(ConfigError, match="download the file"):
+        start_from(small(), "https://example.org/resnet18.pth")
+
+
+def test_pretrained_file_that_is_absent(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="no such weights file"):
+        start_from(small(), tmp_path / "absent.pt")
+
+
+def test_a_frozen_network_is_scripted_and_copied() -> None:
+    network = start_from(small(), freeze_until="stage2").eval()
+    image = torch.rand(1, 1, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.jit.script(network)(image), network(image))
