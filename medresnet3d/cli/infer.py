@@ -57,6 +57,10 @@ def infer(
     phi: Annotated[
         str, typer.Option(help="What the answers say of a DICOM patient: none, pseudonym or keep.")
     ] = "pseudonym",
+    explain: Annotated[
+        str | None,
+        typer.Option(metavar="METHOD", help="gradcam or occlusion: write where a classifier looked, too."),
+    ] = None,
     device: DeviceOption = "auto",
     overrides: SetOption = None,
     trust: TrustOption = False,
@@ -77,6 +81,7 @@ def infer(
         exact=exact,
         precision=precision,
         phi=phi,
+        explain=explain,
         set=overrides or (),
         trust=trust,
     )

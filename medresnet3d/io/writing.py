@@ -156,6 +156,22 @@ def save_itk(array: NDArray[Any], affine: NDArray[Any], path: str | os.PathLike[
     return target
 
 
+def save_grey_picture(array: NDArray[Any], path: str | os.PathLike[str]) -> Path:
+    """Write values from 0 to 1 as a grey PNG of eight bits, in the size of the picture that they belong to.
+
+    Args:
+        array: (columns, rows, 1), as :func:`medresnet3d.io.images.read_image` orders them.
+        path: the file.
+    """
+    from PIL import Image
+
+    target = Path(path)
+    grey = np.rint(255 * array[:, :, 0].T.clip(0, 1)).astype(np.uint8)
+    with atomic_path(target) as temporary:
+        Image.fromarray(grey).save(temporary, format="PNG")
+    return target
+
+
 def save_like(
     volume: Volume,
     array: NDArray[Any],

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from medresnet3d.networks.names import require_name
+from medresnet3d.names import require_name
 
 INFLATIONS = ("mean", "centre")
 

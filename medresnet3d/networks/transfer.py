@@ -8,8 +8,8 @@ from typing import TypeVar
 from torch import nn
 
 from medresnet3d.errors import ConfigError
+from medresnet3d.names import require_name
 from medresnet3d.networks.classifier_base import ClassifierBase
-from medresnet3d.networks.names import require_name
 from medresnet3d.networks.pretrained import is_url, load_pretrained
 
 Network = TypeVar("Network", bound=nn.Module)

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medresnet3d.errors import ConfigError, DataError
-from medresnet3d.io import known_suffix, save_like
+from medresnet3d.io import known_suffix, save_grey_picture, save_like
 from medresnet3d.io.reading import DICOM_SUFFIXES
 from medresnet3d.names import did_you_mean
+from medresnet3d.workflows.explanation import IMAGE as EXPLANATION
 
 if TYPE_CHECKING:
     from medresnet3d.io import Volume
@@ -150,11 +151,14 @@ class _Files:
         return written
 
     def images(self, name: str | None) -> list[Path]:
-        """Write the label map, and the further images of a bundle that gives some."""
+        """Write the label map, and the further images of a bundle that gives some; a picture's heat map as PNG."""
         written: list[Path] = []
         if self.prediction.pred is not None:
             written += save_like(self.volume, self.prediction.pred, Path(f"{self.stem}_seg.nii"), format=name)
         for key, array in self.prediction.images.items():
+            if key == EXPLANATION and name is None and self.volume.source.format == "image":
+                written.append(save_grey_picture(array, Path(f"{self.stem}_{key}.png")))
+                continue
             written += save_like(self.volume, array, Path(f"{self.stem}_{key}.nii"), format=name)
         return written
 

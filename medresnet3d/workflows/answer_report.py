@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,10 +25,10 @@ from medresnet3d.reports import (
     segmentation_card,
     write_report,
 )
-from medresnet3d.reports.attention import class_map
 from medresnet3d.reports.html import format_value
 from medresnet3d.workflows.answer_log import flatten
 from medresnet3d.workflows.answer_scene import answer_scene
+from medresnet3d.workflows.explanation import explain
 from medresnet3d.workflows.prediction import Prediction
 from medresnet3d.workflows.predictor import Predictor
 
@@ -182,13 +181,7 @@ class AnswerReport:
 
     def _heat(self, prediction: Prediction) -> NDArray[Any] | None:
         """Where the network looked for the class it chose."""
-        if prediction.input_tensor is None or prediction.label is None:
-            return None
-        image = prediction.input_tensor.as_tensor().unsqueeze(0).to(self.predictor.device)
-        target = list(prediction.probabilities).index(prediction.label)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Full backward hook")  # the input itself needs no gradient
-            return class_map(self.predictor.network, image, target)
+        return explain(self.predictor, prediction) if prediction.heat is None else prediction.heat
 
     def _short(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Give a row for the report's table, without what the page says elsewhere."""

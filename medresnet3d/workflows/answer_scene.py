@@ -61,8 +61,48 @@ def answer_scene(prediction: Prediction, heat: NDArray[Any] | None, modality: st
     return Scene(pixels, volume.affine @ shift, _moved(heat, np.linalg.inv(to_scan) @ shift, pixels.shape), modality)
 
 
-def _box(to_scan: NDArray[np.float64], shape: tuple[int, ...], scan: tuple[int, ...]) -> tuple[slice, ...] | None:
-    """Give the voxels of the scan around the box that the network saw; None where they do not overlap enough."""
+def heat_on_scan(prediction: Prediction) -> NDArray[np.float32] | None:
+    """The importance of every voxel on the grid of the scan; nothing outside what the network saw.
+
+    Args:
+        prediction: with the scan, what the network saw and its ``heat``.
+
+    Returns:
+        (i, j, k), from 0 to 1; ``None`` where there is no heat or the network's input does not lie in the scan.
+    """
+    seen, heat, volume = prediction.input_tensor, prediction.heat, prediction.volume
+    if seen is None or heat is None or volume is None:
+        return None
+    if heat.ndim == 2:
+        heat = heat[:, :, None]
+    to_scan = np.linalg.inv(volume.affine) @ _in_space(np.asarray(seen.affine, dtype=np.float64))
+    box = _box(to_scan, heat.shape, volume.shape, most=np.inf)
+    if box is None:
+        return None
+    shift = np.eye(4)
+    shift[:3, 3] = [side.start for side in box]
+    moved = np.zeros(volume.shape, dtype=np.float32)
+    part = _moved(heat, np.linalg.inv(to_scan) @ shift, moved[box].shape)
+    moved[box] = 0 if part is None else part
+    return moved
+
+
+def _in_space(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A 4 x 4 affine for that of a plane, 3 x 3."""
+    if affine.shape == (4, 4):
+        return affine
+    space = np.eye(4)
+    space[np.ix_([0, 1, 3], [0, 1, 3])] = affine
+    return space
+
+
+def _box(
+    to_scan: NDArray[np.float64], shape: tuple[int, ...], scan: tuple[int, ...], most: float = MOST_VOXELS
+) -> tuple[slice, ...] | None:
+    """Give the voxels of the scan around the box that the network saw.
+
+    ``None`` where they do not overlap enough or are more than ``most``.
+    """
     corners = np.array(list(np.ndindex(2, 2, 2))) * np.asarray(shape) - 0.5
     places = apply_affine(to_scan, corners)
     low, high = places.min(axis=0) + 0.5, places.max(axis=0) + 0.5
@@ -72,7 +112,7 @@ def _box(to_scan: NDArray[np.float64], shape: tuple[int, ...], scan: tuple[int, 
     margin = _MARGIN * (high - low)
     start = np.clip(np.floor(low - margin), 0, scan).astype(int)
     stop = np.clip(np.ceil(high + margin), 0, scan).astype(int)
-    if (stop - start < 1).any() or np.prod((stop - start).astype(float)) > MOST_VOXELS:
+    if (stop - start < 1).any() or np.prod((stop - start).astype(float)) > most:
         return None
     return tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
 

@@ -21,6 +21,7 @@ from medresnet3d.progress import Progress
 from medresnet3d.workflows.answer_files import check_format, check_input, write_answer
 from medresnet3d.workflows.answer_log import AnswerLog
 from medresnet3d.workflows.early_reading import EarlyReading
+from medresnet3d.workflows.explanation import add_explanation, check_method, check_task
 from medresnet3d.workflows.prediction import Prediction
 from medresnet3d.workflows.pseudonym import check_phi, unnamed
 
@@ -81,6 +82,7 @@ def infer(
     exact: bool = False,
     precision: str | None = None,
     phi: str = "pseudonym",
+    explain: str | None = None,
     set: Mapping[str, Any] | Iterable[str] = (),
     trust: bool = False,
 ) -> InferSummary:
@@ -108,6 +110,8 @@ def infer(
         phi: what answers say of a DICOM file's patient: ``"none"``, a ``"pseudonym"`` or the identifier (``"keep"``).
             With ``"none"`` no name and path of an input is written either: the cases are ``case-1``, ``case-2``, ... in
             the order of the inputs.
+        explain: ``"gradcam"`` or ``"occlusion"``: also write where a classifier looked, ``<case>_explanation`` in the
+            input's own geometry, and show it in the report (which shows Grad-CAM by itself otherwise).
         set: values of the bundle's configuration ids, as a mapping or ``id=value`` texts.
         trust: accept a bundle from elsewhere although the inspection found something.
 
@@ -118,6 +122,7 @@ def infer(
     """
     check_format(format)
     check_phi(phi)
+    check_method(explain)
     overrides = parse_overrides(set)
     items, bad = _list_cases(inputs, at)
     if phi == "none":
@@ -131,7 +136,9 @@ def infer(
     predictor = Predictor(
         bundle, device, trust, series=series, strict=strict, exact=exact, precision=precision, phi=phi, **overrides
     )
-    run = _Run(predictor, Path(output), format, several=len(items) + len(bad) > 1, named=phi != "none")
+    check_task(explain, predictor)
+    several = len(items) + len(bad) > 1
+    run = _Run(predictor, Path(output), format, several, named=phi != "none", explain=explain)
     try:
         with Progress("inference", len(items) + len(bad)) as progress:
             for case, source, error in bad:
@@ -152,12 +159,18 @@ class _Run:
     """One run over many cases: keeps nothing of a case but its row and its card."""
 
     def __init__(
-        self, predictor: Predictor, output: Path, format_name: str | None, several: bool, named: bool = True
+        self,
+        predictor: Predictor,
+        output: Path,
+        format_name: str | None,
+        several: bool,
+        named: bool = True,
+        explain: str | None = None,
     ) -> None:
         from medresnet3d.workflows.answer_report import AnswerReport
 
         self.predictor = predictor
-        self.named = named
+        self.named, self.explain = named, explain
         self.format = format_name
         self.started = time.perf_counter()
         self.summary = InferSummary(output, [], notes=list(predictor.parts.notes))
@@ -181,6 +194,9 @@ class _Run:
         if not self.named:
             outcome.path = None
             outcome.warnings = [unnamed(text, item["path"], case) for text in outcome.warnings]
+        if self.explain is not None:
+            with self.predictor.network_lock:
+                add_explanation(self.predictor, outcome, self.explain)
         started = time.perf_counter()
         try:
             files = write_answer(outcome, self.predictor, self.summary.output, self.format)

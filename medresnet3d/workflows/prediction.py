@@ -42,6 +42,8 @@ class Prediction:
         warnings: what was repaired, assumed or unusual, one sentence each.
         volume: the input (the first of several modalities).
         input_tensor: what the network saw, (C, i, j, k) with its affine; only when asked for.
+        heat: importance of every voxel of it for the class that was chosen, (i, j, k), from 0 to 1; only when asked
+            for.
     """
 
     case: str
@@ -63,6 +65,7 @@ class Prediction:
     warnings: list[str] = field(default_factory=list)
     volume: Volume | None = field(default=None, repr=False)
     input_tensor: MetaTensor | None = field(default=None, repr=False)
+    heat: NDArray[Any] | None = field(default=None, repr=False)
 
     def answer(self) -> dict[str, Any]:
         """Give the answer as plain values, without the label map."""

@@ -24,9 +24,9 @@ from medresnet3d.reports import (
     regression_card,
     segmentation_card,
 )
-from medresnet3d.reports.attention import class_map
 from medresnet3d.reports.builders import classification_figures
 from medresnet3d.transforms.load import LoadVolumed
+from medresnet3d.workflows.explanation import explain
 from medresnet3d.workflows.prediction import Prediction
 from medresnet3d.workflows.predictor import Predictor
 
@@ -232,8 +232,7 @@ class ClassificationScorer:
         pixels = affine = heat = None
         if seen is not None and prediction.label is not None:
             pixels, affine = np.asarray(seen.as_tensor()[0].cpu()), np.asarray(seen.affine)
-            image = seen.as_tensor().unsqueeze(0).to(self._predictor.device)
-            heat = class_map(self._predictor.network, image, list(prediction.probabilities).index(prediction.label))
+            heat = explain(self._predictor, prediction)
         return classification_card(
             prediction.case,
             pixels,

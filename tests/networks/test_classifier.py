@@ -14,7 +14,7 @@ def test_every_architecture_is_built_by_name_in_2d_and_3d(arch: str) -> None:
         network = build_classifier(
             arch, spatial_dims, in_channels=2, num_classes=5, width=0.03125, stem_stride=1
         ).eval()
-        image = torch.zeros(1, 2, *[32] * spatial_dims)
+        image = torch.zeros(1, 2, *[40 if arch in ("alexnet", "inception_v3", "inception_v4") else 32] * spatial_dims)
         with torch.no_grad():
             assert network(image).shape == (1, 5)
             assert network.forward_features(image).shape == (1, network.classifier.in_features)
