@@ -1,11 +1,15 @@
-"""Names and shapes of the published state dicts, written down by hand from torchvision 0.28 and timm 1.0.
+"""Names and shapes of the published state dicts, written down by hand from torchvision's and timm's sources.
 
-Nothing here uses the package's own networks: it is what they are compared with.
+Nothing here uses the package's own networks: it is what they are compared with. The fingerprints are of the libraries'
+own state dicts (torchvision 0.28.0, timm 1.0.31); AlexNet and the Inception networks have none yet.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+
+from torch import Tensor, nn
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -209,3 +213,59 @@ def _inception_v4() -> Iterator[tuple[str, tuple[int, ...]]]:
     for index, table in enumerate(blocks, 6):
         yield from _units(f"features.{index}.", table)
     yield from _affine("last_linear", CLASSES, 1536)
+
+
+# architecture: (pattern, replacement) from our names to the published ones, number of entries and fingerprint
+PUBLISHED: dict[str, tuple[tuple[tuple[str, str], ...], int, str]] = {
+    "vgg16": (((r"^classifier", "classifier.6"), (r"^hidden", "classifier")), 32, "ba63c2556d912509"),
+    "vgg16_bn": (((r"^classifier", "classifier.6"), (r"^hidden", "classifier")), 97, "86bad13b66635552"),
+    "vgg19": (((r"^classifier", "classifier.6"), (r"^hidden", "classifier")), 38, "393fac8b08b63fbe"),
+    "vgg19_bn": (((r"^classifier", "classifier.6"), (r"^hidden", "classifier")), 118, "faf0fdbb92f698c6"),
+    "resnet18": (((r"^classifier", "fc"),), 122, "5191d63ec3989592"),
+    "resnet34": (((r"^classifier", "fc"),), 218, "f8de2a1812ef85e4"),
+    "resnet50": (((r"^classifier", "fc"),), 320, "a87e91cd6bd1f939"),
+    "densenet121": (((r"\.layers\.", "."),), 727, "9c659ec278435e95"),
+    "xception": (((r"^classifier", "fc"),), 276, "70286d940e5d199d"),
+    "mobilenet_v1": ((), 164, "f19026159041706a"),
+}
+# published names are written down in tests/networks/published.py; (pattern, replacement) from our names to them
+RENAMED: dict[str, tuple[tuple[str, str], ...]] = {
+    "alexnet": (
+        (r"^classifier", "classifier.6"),
+        (r"^hidden\.0", "classifier.1"),
+        (r"^hidden\.3", "classifier.4"),
+    ),
+    "googlenet": ((r"^(features|auxiliary)\.", ""), (r"^classifier", "fc")),
+    "inception_v3": (
+        (r"\.branch_pool\.2\.", ".branch_pool."),
+        (r"(branch\dx\w+)\.(\d)\.(?:([ab])\.)?", r"\1_\2\3."),
+        (r"^(features|auxiliary)\.", ""),
+        (r"^classifier", "fc"),
+    ),
+    "inception_v4": (
+        (r"(\.(?:19|20|21)\.branch[12])\.(\d)\.(?:([ab])\.)?", r"\1_\2\3."),
+        (r"^classifier", "last_linear"),
+    ),
+}
+AUXILIARY = ("googlenet", "inception_v3")
+WRITTEN = (
+    *(f"vgg{depth}{norm}" for depth in (11, 13, 16, 19) for norm in ("", "_bn")),
+    *(f"resnet{depth}" for depth in (18, 34, 50, 101, 152)),
+    *(f"densenet{depth}" for depth in (121, 169, 201)),
+    "alexnet",
+    "googlenet",
+    "inception_v3",
+    "inception_v4",
+)
+
+
+def rename(name: str, rules: tuple[tuple[str, str], ...]) -> str:
+    for pattern, replacement in rules:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def published(arch: str, network: nn.Module) -> dict[str, Tensor]:
+    """The network's tensors under their published names."""
+    rules = RENAMED[arch] if arch in RENAMED else PUBLISHED[arch][0]
+    return {rename(name, rules): tensor for name, tensor in network.state_dict().items()}

@@ -1,5 +1,3 @@
-"""Published names and shapes are checked by their fingerprints, taken from torchvision 0.28.0 and timm 1.0.31."""
-
 from __future__ import annotations
 
 import dataclasses
@@ -11,73 +9,19 @@ from pathlib import Path
 import pytest
 import torch
 from monai.networks.nets.resnet import ResNet, get_medicalnet_pretrained_resnet_args
-from torch import Tensor, nn
+from torch import nn
 
 from medresnet3d.errors import WeightsError
 from medresnet3d.networks.classifier import ARCHITECTURES, build_classifier
 from medresnet3d.networks.layers.inception import MeanPool
-from medresnet3d.networks.pretrained import load_pretrained, our_name
+from medresnet3d.networks.pretrained import load_pretrained
 from medresnet3d.weights.cards import find_card
 from medresnet3d.workflows.fetch_weights import fetch_weights
-from tests.networks.published import published_shapes
+from tests.networks.published import AUXILIARY, published
 
-# architecture: (pattern, replacement) from our names to the published ones, number of entries and fingerprint
-PUBLISHED: dict[str, tuple[tuple[tuple[str, str], ...], int, str]] = {
-    "vgg16": (((r"^classifier", "classifier.6"), (r"^hidden", "classifier")), 32, "ba63c2556d912509"),
-    "vgg16_bn": (((r"^classifier", "classifier.6"), (r"^hidden", "classifier")), 97, "86bad13b66635552"),
-    "vgg19": (((r"^classifier", "classifier.6"), (r"^hidden", "classifier")), 38, "393fac8b08b63fbe"),
-    "vgg19_bn": (((r"^classifier", "classifier.6"), (r"^hidden", "classifier")), 118, "faf0fdbb92f698c6"),
-    "resnet18": (((r"^classifier", "fc"),), 122, "5191d63ec3989592"),
-    "resnet34": (((r"^classifier", "fc"),), 218, "f8de2a1812ef85e4"),
-    "resnet50": (((r"^classifier", "fc"),), 320, "a87e91cd6bd1f939"),
-    "densenet121": (((r"\.layers\.", "."),), 727, "9c659ec278435e95"),
-    "xception": (((r"^classifier", "fc"),), 276, "70286d940e5d199d"),
-    "mobilenet_v1": ((), 164, "f19026159041706a"),
-}
-# published names are written down in tests/networks/published.py; (pattern, replacement) from our names to them
-RENAMED: dict[str, tuple[tuple[str, str], ...]] = {
-    "alexnet": (
-        (r"^classifier", "classifier.6"),
-        (r"^hidden\.0", "classifier.1"),
-        (r"^hidden\.3", "classifier.4"),
-    ),
-    "googlenet": ((r"^(features|auxiliary)\.", ""), (r"^classifier", "fc")),
-    "inception_v3": (
-        (r"\.branch_pool\.2\.", ".branch_pool."),
-        (r"(branch\dx\w+)\.(\d)\.(?:([ab])\.)?", r"\1_\2\3."),
-        (r"^(features|auxiliary)\.", ""),
-        (r"^classifier", "fc"),
-    ),
-    "inception_v4": (
-        (r"(\.(?:19|20|21)\.branch[12])\.(\d)\.(?:([ab])\.)?", r"\1_\2\3."),
-        (r"^classifier", "last_linear"),
-    ),
-}
-AUXILIARY = ("googlenet", "inception_v3")
-WRITTEN = (
-    *(f"vgg{depth}{norm}" for depth in (11, 13, 16, 19) for norm in ("", "_bn")),
-    *(f"resnet{depth}" for depth in (18, 34, 50, 101, 152)),
-    *(f"densenet{depth}" for depth in (121, 169, 201)),
-    "alexnet",
-    "googlenet",
-    "inception_v3",
-    "inception_v4",
-)
 NEW = ("alexnet", "googlenet", "inception_v3", "inception_v4")
 SMALL = ("resnet18", "densenet121", "vgg16_bn", "mobilenet_v1", "xception", *NEW)
 EDGE = {"alexnet": 63, "inception_v3": 75, "inception_v4": 75}  # smallest image
-
-
-def rename(name: str, rules: tuple[tuple[str, str], ...]) -> str:
-    for pattern, replacement in rules:
-        name = re.sub(pattern, replacement, name)
-    return name
-
-
-def published(arch: str, network: nn.Module) -> dict[str, Tensor]:
-    """The network's tensors under their published names."""
-    rules = RENAMED[arch] if arch in RENAMED else PUBLISHED[arch][0]
-    return {rename(name, rules): tensor for name, tensor in network.state_dict().items()}
 
 
 def randomised(arch: str, spatial_dims: int = 2, in_channels: int = 3, seed: int = 0, **options: object) -> nn.Module:
@@ -95,35 +39,6 @@ def shaken(network: nn.Module) -> nn.Module:
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.5, 1.5)
     return network.eval()
-
-
-@pytest.mark.parametrize("arch", PUBLISHED)
-def test_published_names_and_shapes(arch: str) -> None:
-    with torch.device("meta"):
-        names = published(arch, build_classifier(arch, 2, 3, 1000))
-    text = "\n".join(f"{name} {tuple(tensor.shape)}" for name, tensor in sorted(names.items()))
-    assert len(names) == PUBLISHED[arch][1]
-    assert hashlib.sha256(text.encode()).hexdigest()[:16] == PUBLISHED[arch][2]
-
-
-@pytest.mark.parametrize("arch", WRITTEN)
-def test_every_published_name_and_shape_has_its_place(arch: str) -> None:
-    """Both ways: each published tensor fits one of the network's, and none of the network's is left over."""
-    auxiliary = {"auxiliary": True} if arch in AUXILIARY else {}
-    with torch.device("meta"):
-        maker = ARCHITECTURES[arch]
-        network = maker(spatial_dims=2, in_channels=3, num_classes=1000, **auxiliary)
-    theirs = {our_name(network, name): shape for name, shape in published_shapes(arch).items()}
-    ours = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    assert len(theirs) == len(published_shapes(arch))
-    assert theirs == ours
-
-
-@pytest.mark.parametrize("arch", [arch for arch in ARCHITECTURES if not arch.startswith("multi")])
-def test_a_network_keeps_its_own_names(arch: str) -> None:
-    with torch.device("meta"):
-        network = build_classifier(arch, 2, 3, 7, width=0.0625)
-    assert [our_name(network, name) for name in network.state_dict()] == list(network.state_dict())
 
 
 @pytest.mark.parametrize("arch", ["vgg16_bn", "resnet50", "densenet121", "googlenet", "inception_v3", "alexnet"])

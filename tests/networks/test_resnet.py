@@ -37,6 +37,13 @@ class TestResNetClassifierBottleneck(ClassifierSuite):
         return ResNetClassifier(50, spatial_dims, width=0.03125, **options)
 
 
+class TestResNetWithShortcutsWithoutParameters(ClassifierSuite):
+    counts = (({"width": 1.0}, 32_987_202),)
+
+    def build(self, spatial_dims: int = 3, width: float = 0.03125, **options: Any) -> ResNetClassifier:
+        return ResNetClassifier(18, spatial_dims, width=width, shortcut_type="A", **options)
+
+
 class TestMultiBranchResNet(ClassifierSuite):
     steps = 80  # the random multipliers make the loss noisy
 
@@ -69,15 +76,25 @@ def test_stem_stride_is_two_as_published_and_one_on_request() -> None:
         assert stages(image).shape[-2:] == (edge, edge)
 
 
-@pytest.mark.parametrize("depth", [18, 50])
+@pytest.mark.parametrize(("depth", "shortcut"), [(18, "B"), (50, "B"), (18, "A"), (50, "A")])
 @pytest.mark.parametrize("spatial_dims", [2, 3])
-def test_the_answer_is_that_of_monais_resnet_with_the_same_weights(depth: int, spatial_dims: int) -> None:
+def test_the_answer_is_that_of_monais_resnet_with_the_same_weights(
+    depth: int, shortcut: str, spatial_dims: int
+) -> None:
     torch.manual_seed(0)
     block, layers = ("basic", [2, 2, 2, 2]) if depth == 18 else ("bottleneck", [3, 4, 6, 3])
     theirs = ResNet(
-        block, layers, [2, 4, 8, 16], spatial_dims, 1, conv1_t_stride=2, num_classes=2, bias_downsample=False
+        block,
+        layers,
+        [2, 4, 8, 16],
+        spatial_dims,
+        1,
+        conv1_t_stride=2,
+        shortcut_type=shortcut,
+        num_classes=2,
+        bias_downsample=False,
     )
-    ours = ResNetClassifier(depth, spatial_dims, width=0.03125)
+    ours = ResNetClassifier(depth, spatial_dims, width=0.03125, shortcut_type=shortcut)
     ours.load_state_dict({name.replace("fc.", "classifier."): value for name, value in theirs.state_dict().items()})
     image = torch.rand(3, 1, *[33] * spatial_dims)
     for training in (True, False):
@@ -115,5 +132,5 @@ def test_one_branch_with_its_multiplier_is_the_ordinary_block() -> None:
 
 @pytest.mark.parametrize("options", [{"depth": 20}, {"branches": 0}])
 def test_a_depth_that_is_not_published_or_no_branch_is_refused(options: dict[str, int]) -> None:
-    with pytest.raises(ConfigError, match="give one of 10, 18, 34, 50, 101, 152"):
+    with pytest.raises(ConfigError, match="give one of 10, 18, 34, 50, 101, 152, 200"):
         ResNetClassifier(**options)
