@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from medresnet3d._lazy import lazy_names
 from medresnet3d.io.atomic import atomic_path, atomic_write_text
-from medresnet3d.io.reading import KNOWN_SUFFIXES, is_dicom, known_suffix, load, load_each
+from medresnet3d.io.reading import KNOWN_SUFFIXES, is_dicom, known_suffix, load, load_each, load_header
 from medresnet3d.io.volume import Source, Volume, as_volume, require_same_grid, same_grid
 from medresnet3d.io.writing import RESULT_FORMATS, save_grey_picture, save_itk, save_like, save_nifti
 
@@ -38,6 +38,7 @@ __all__ = [
     "load",
     "load_all",
     "load_each",
+    "load_header",
     "read_dicom_seg",
     "require_same_grid",
     "same_grid",

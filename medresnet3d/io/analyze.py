@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 
 from medresnet3d.errors import DataError
 from medresnet3d.io.checks import check_spacing, choose_volume
-from medresnet3d.io.volume import Source, Volume
+from medresnet3d.io.volume import Source, Volume, stand_in
 
 HEADER_SIZE = 348
 NIFTI_MARKS = (b"ni1\0", b"n+1\0")
@@ -50,26 +52,66 @@ def read_analyze(path: Path, volume: str | None = None) -> Volume:
         DataError: if one of the two files is missing or damaged.
         GeometryError: if a voxel size is zero.
     """
-    header_path, image_path = _pair(path)
     warnings: list[str] = []
+    with _damage_in_words(path):
+        pair = _opened(path)
+        shape, index = choose_volume(pair.image.shape, volume, str(path), warnings)
+        _check_size(pair.image, pair.files[1])
+        array = _voxels(pair.image, shape, index)
+    return _volume(path, pair, array, warnings)
+
+
+def read_analyze_header(path: Path) -> Volume:
+    """Read the header of an Analyze image; the array of the volume is a stand-in without memory.
+
+    Raises:
+        AmbiguousInputError: if the file has several volumes.
+        DataError: if one of the two files is missing or damaged.
+        GeometryError: if a voxel size is zero.
+    """
+    warnings: list[str] = []
+    with _damage_in_words(path):
+        pair = _opened(path)
+        shape, _ = choose_volume(pair.image.shape, None, str(path), warnings)
+        _check_size(pair.image, pair.files[1])
+    return _volume(path, pair, stand_in(shape, pair.image.get_data_dtype()), warnings)
+
+
+class _Opened(NamedTuple):
+    files: tuple[Path, Path]
+    start: bytes
+    nifti: bool
+    image: Any
+
+
+def _opened(path: Path) -> _Opened:
+    """Open a pair without reading its voxels."""
+    header_path, image_path = _pair(path)
+    start = header_path.read_bytes()[:HEADER_SIZE]
+    if len(start) < HEADER_SIZE:
+        raise EOFError(f"{len(start)} of {HEADER_SIZE} bytes of header")
+    nifti = start[-4:] in NIFTI_MARKS
+    with LoggingOutputSuppressor():
+        kind: Any = nib.nifti1.Nifti1Pair if nifti else nib.spm99analyze.Spm99AnalyzeImage
+        return _Opened((header_path, image_path), start, nifti, kind.from_filename(image_path))
+
+
+@contextmanager
+def _damage_in_words(path: Path) -> Iterator[None]:
     try:
-        start = header_path.read_bytes()[:HEADER_SIZE]
-        if len(start) < HEADER_SIZE:
-            raise EOFError(f"{len(start)} of {HEADER_SIZE} bytes of header")
-        nifti = start[-4:] in NIFTI_MARKS
-        with LoggingOutputSuppressor():
-            kind: Any = nib.nifti1.Nifti1Pair if nifti else nib.spm99analyze.Spm99AnalyzeImage
-            image = kind.from_filename(image_path)
-        shape, index = choose_volume(image.shape, volume, str(path), warnings)
-        _check_size(image, image_path)
-        array = _voxels(image, shape, index)
+        yield
     except DataError:
         raise
     except _DAMAGE as error:
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         raise DataError(f"{path}: the Analyze image is damaged or cut short ({reason}); copy it again.") from error
-    affine = image.affine if nifti else _affine(image.header, start, shape, path, warnings)
-    source = Source(path, (header_path, image_path), "analyze", image.header)
+
+
+def _volume(path: Path, pair: _Opened, array: NDArray[Any], warnings: list[str]) -> Volume:
+    image = pair.image
+    i, j, k = array.shape
+    affine = image.affine if pair.nifti else _affine(image.header, pair.start, (i, j, k), path, warnings)
+    source = Source(path, pair.files, "analyze", image.header)
     return Volume(array, np.asarray(affine, dtype=np.float64), None, tuple(warnings), source)
 
 

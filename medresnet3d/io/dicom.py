@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from medresnet3d.errors import AmbiguousInputError, DataError, GeometryError
 from medresnet3d.io.checks import check_affine, check_voxels
 from medresnet3d.io.dicom_headers import dicom_files, read_headers
@@ -17,7 +19,7 @@ from medresnet3d.io.dicom_series import SeriesInfo, find_series
 from medresnet3d.io.dicom_slices import Slice
 from medresnet3d.io.dicom_values import number, text
 from medresnet3d.io.reading import PathLike, existing
-from medresnet3d.io.volume import Source, Volume
+from medresnet3d.io.volume import Source, Volume, stand_in
 
 
 def list_series(path: PathLike | Sequence[PathLike]) -> list[SeriesInfo]:
@@ -94,6 +96,27 @@ def read_dicom(source: Path | Sequence[Path], series: str | None = None, *, stri
         if len(info.slices) > 1:
             name = f"{name} (series {info.id}{', ' if info.description else ''}{info.description})"
         return _read(info, path, name, strict)
+
+
+def read_dicom_header(source: Path) -> Volume:
+    """Read the headers of one DICOM volume; its array is a stand-in without memory.
+
+    Raises:
+        DataError: as :func:`read_dicom`, pixels aside.
+        GeometryError: if the slices form no volume.
+    """
+    with _found(source) as (found, path, name):
+        info = choose(found, None, name)
+        _require_grey(info, name)
+        stack = info.stack(name)
+    first = stack.slices[0]
+    columns, rows, slices = info.shape if stack.regrid is None else stack.regrid.shape
+    if first.mosaic is not None:
+        columns, rows, slices = columns // first.mosaic.across, rows // first.mosaic.down, first.mosaic.tiles
+    files = tuple(dict.fromkeys(one.path for one in stack.slices))
+    origin = Source(path, files, "dicom", series=info.uid, description=info.description)
+    notes = (*info.set_aside, *stack.warnings)
+    return Volume(stand_in((columns, rows, slices), np.int16), stack.affine, info.modality or None, notes, origin)
 
 
 def _read(info: SeriesInfo, path: Path, name: str, strict: bool) -> Volume:

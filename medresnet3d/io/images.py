@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,14 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from tifffile import TiffFile, TiffFileError
 
 from medresnet3d.errors import AmbiguousInputError, DataError
-from medresnet3d.io.volume import LPS_TO_RAS, Source, Volume
+from medresnet3d.io.volume import LPS_TO_RAS, Source, Volume, stand_in
 
 GREY_MODES = ("1", "L", "I", "F", "I;16", "I;16B", "I;16L")
 PNG_MARK = b"\x89PNG\r\n\x1a\n"
 TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 UPRIGHT = 1
 _ORIENTATION = 0x0112
+_TURNED = (5, 6, 7, 8)  # rows and columns are exchanged
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, MemoryError, Image.DecompressionBombError, TiffFileError)
 
 
@@ -41,8 +44,42 @@ def read_image(path: Path, page: str | None = None) -> Volume:
         DataError: if the file is damaged or no picture.
     """
     warnings = ["The image has no voxel size: pixels of 1 mm were assumed."]
-    try:
+    with _damage_in_words(path):
         pixels = _deep_colour(path) if _is_deep_colour(path) else _opened(path, page, warnings)
+    array = pixels.swapaxes(0, 1)[:, :, None]
+    return Volume(array, LPS_TO_RAS @ np.eye(4), None, tuple(warnings), Source(path, (path,), "image"))
+
+
+def read_image_header(path: Path) -> Volume:
+    """Read the size of a picture; the array of the volume is a stand-in without memory.
+
+    Raises:
+        AmbiguousInputError: if the file has several pages.
+        DataError: if the file is no picture.
+    """
+    with _damage_in_words(path):
+        deep = _is_deep_colour(path)
+        if deep and path.suffix.lower() in (".tif", ".tiff"):
+            with TiffFile(path) as file:
+                page = file.pages.first
+                columns, rows, channels = page.imagewidth, page.imagelength, 3
+        else:
+            with Image.open(path) as image:
+                _turn_to(image, None, path)
+                columns, rows = image.size
+                channels = 1 if image.mode in (*GREY_MODES, "LA", "La") else 3
+                if image.getexif().get(_ORIENTATION, UPRIGHT) in _TURNED:
+                    columns, rows = rows, columns
+                deep = deep or image.mode.startswith("I")
+    shape = (columns, rows, 1) if channels == 1 else (columns, rows, 1, channels)
+    array = stand_in(shape, np.uint16 if deep else np.uint8)
+    return Volume(array, LPS_TO_RAS @ np.eye(4), None, (), Source(path, (path,), "image"))
+
+
+@contextmanager
+def _damage_in_words(path: Path) -> Iterator[None]:
+    try:
+        yield
     except UnidentifiedImageError as error:
         raise DataError(f"{path}: the content is no picture that is known; check the file extension.") from error
     except DataError:
@@ -50,8 +87,6 @@ def read_image(path: Path, page: str | None = None) -> Volume:
     except _DAMAGE as error:
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         raise DataError(f"{path}: the picture is damaged or cut short ({reason}); copy it again.") from error
-    array = pixels.swapaxes(0, 1)[:, :, None]
-    return Volume(array, LPS_TO_RAS @ np.eye(4), None, tuple(warnings), Source(path, (path,), "image"))
 
 
 def _opened(path: Path, page: str | None, warnings: list[str]) -> NDArray[Any]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from medresnet3d.errors import DataError, GeometryError
 from medresnet3d.io.checks import choose_volume
-from medresnet3d.io.volume import LPS_TO_RAS, Source, Volume
+from medresnet3d.io.volume import LPS_TO_RAS, Source, Volume, stand_in
 
 
 def read_itk(path: Path, volume: str | None = None) -> Volume:
@@ -34,11 +34,7 @@ def read_itk(path: Path, volume: str | None = None) -> Volume:
     except RuntimeError as error:
         raise _translated(path, str(error)) from error
     warnings: list[str] = []
-    if image.GetNumberOfComponentsPerPixel() > 1:
-        raise DataError(
-            f"{path}: each voxel has {image.GetNumberOfComponentsPerPixel()} values (colour or vectors); "
-            "give a grey-scale image."
-        )
+    _require_one_value(path, image.GetNumberOfComponentsPerPixel())
     image = _three_dimensions(image, volume, path, warnings)
     header = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys()}
     family = "mha" if path.suffix.lower() in (".mha", ".mhd") else "nrrd"
@@ -46,6 +42,41 @@ def read_itk(path: Path, volume: str | None = None) -> Volume:
         warnings.append("The NRRD header names no space: left-posterior-superior order was assumed.")
     source = Source(path, (path,), family, header)
     return Volume(sitk.GetArrayFromImage(image).T, itk_affine(image), _modality(header), tuple(warnings), source)
+
+
+def read_itk_header(path: Path) -> Volume:
+    """Read the header of a MetaImage or NRRD file; the array of the volume is a stand-in without memory.
+
+    Raises:
+        AmbiguousInputError: if the image has several volumes.
+        DataError: if the header is damaged, or the voxels are colours or vectors.
+        GeometryError: if ITK finds the spacing or the axes unusable.
+    """
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise _translated(path, str(error)) from error
+    warnings: list[str] = []
+    _require_one_value(path, reader.GetNumberOfComponents())
+    shape, _ = choose_volume(reader.GetSize(), None, str(path), warnings)
+    dimensions = reader.GetDimension()
+    axes = min(dimensions, 3)
+    affine = np.eye(4)
+    direction = np.array(reader.GetDirection()).reshape(dimensions, dimensions)
+    affine[:axes, :axes] = (direction * np.array(reader.GetSpacing()))[:axes, :axes]
+    affine[:axes, 3] = reader.GetOrigin()[:axes]
+    header = {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
+    dtype = sitk.GetArrayViewFromImage(sitk.Image([1] * axes, reader.GetPixelID())).dtype
+    family = "mha" if path.suffix.lower() in (".mha", ".mhd") else "nrrd"
+    source = Source(path, (path,), family, header)
+    return Volume(stand_in(shape, dtype), LPS_TO_RAS @ affine, _modality(header), tuple(warnings), source)
+
+
+def _require_one_value(path: Path, components: int) -> None:
+    if components > 1:
+        raise DataError(f"{path}: each voxel has {components} values (colour or vectors); give a grey-scale image.")
 
 
 def _modality(header: dict[str, str]) -> str | None:

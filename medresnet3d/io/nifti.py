@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from medresnet3d.errors import DataError
 from medresnet3d.io.checks import check_spacing, choose_volume
 from medresnet3d.io.rescale import rescale
-from medresnet3d.io.volume import Source, Volume, same_grid
+from medresnet3d.io.volume import Source, Volume, same_grid, stand_in
 
 CHUNK = 1 << 20
 """Bytes that are decompressed at once: enough to be fast, few enough to stay in the processor's cache."""
@@ -60,6 +60,24 @@ def read_nifti(path: Path, volume: str | None = None) -> Volume:
         stored = _voxels(handle, header, shape)
         _finish(handle)
     return _volume(path, start, header, stored, warnings)
+
+
+def read_nifti_header(path: Path) -> Volume:
+    """Read the header of a NIfTI file; the array of the volume is a stand-in without memory.
+
+    Raises:
+        AmbiguousInputError: if the file has several volumes.
+        DataError: if the header is damaged, or has more than four dimensions.
+        GeometryError: if a voxel size is zero.
+    """
+    warnings: list[str] = []
+    with _damage_in_words(path), _opened(path) as handle:
+        start, header = _header(handle)
+        shape, _ = choose_volume(header.get_data_shape(), None, str(path), warnings)
+        _check_size(path, header, shape)
+    affine = _affine(start, header, path, warnings)
+    source = Source(path, (path,), "nifti", header)
+    return Volume(stand_in(shape, header.get_data_dtype()), affine, None, tuple(warnings), source)
 
 
 def read_nifti_volumes(path: Path) -> Iterator[Volume]:

@@ -114,38 +114,90 @@ def _numbered(source: Path) -> Iterator[Volume]:
         number += 1
 
 
+def load_header(path: PathLike) -> Volume:
+    """Read where a scan lies and how large it is, without its voxels.
+
+    Args:
+        path: a file or a DICOM folder, as for :func:`load`.
+
+    Returns:
+        The volume that :func:`load` gives, except that its array is a stand-in that takes no memory: zeros of the right
+        shape, read-only, in the type that the file stores (int16 for DICOM). The size that a ZIP archive holds is known
+        only once it is unpacked, which is done.
+
+    Raises:
+        DataError: as for :func:`load`, as far as the header tells.
+        GeometryError: if the spacing, the orientation or the slice positions are unusable.
+    """
+    source = existing(path)
+    volume = _read_header(source, _family(source))
+    check_affine(volume.affine, volume.source.name)
+    return volume
+
+
+def _read_header(source: Path, family: str) -> Volume:
+    if family == "dicom":
+        from medresnet3d.io.dicom import read_dicom_header
+
+        return read_dicom_header(source)
+    if family == "nifti":
+        from medresnet3d.io.nifti import read_nifti_header
+
+        return read_nifti_header(source)
+    if family == "analyze":
+        from medresnet3d.io.analyze import read_analyze_header
+
+        return read_analyze_header(source)
+    if family == "image":
+        from medresnet3d.io.images import read_image_header
+
+        return read_image_header(source)
+    from medresnet3d.io.itk import read_itk_header
+
+    return read_itk_header(source)
+
+
 def _read(path: PathLike | Sequence[PathLike], series: str | None, strict: bool) -> Volume:
     if not isinstance(path, (str, os.PathLike)):
         return _read_slices([existing(one) for one in path], series, strict)
     source = existing(path)
-    suffix = known_suffix(source)
-    if suffix in ANALYZE_SUFFIXES or (suffix is None and source.suffix.lower() == ".hdr"):
-        suffix = None if is_dicom(source) else ".img"  # some archives call DICOM files so
-    if source.is_dir() or suffix in DICOM_SUFFIXES + ARCHIVE_SUFFIXES or (suffix is None and is_dicom(source)):
+    family = _family(source)
+    if family == "dicom":
         from medresnet3d.io.dicom import read_dicom
 
         return read_dicom(source, series, strict=strict)
-    if suffix is None:
-        raise DataError(
-            f"{source}: the file extension is not known; known are {', '.join(KNOWN_SUFFIXES)} and DICOM folders."
-        )
-    if source.stat().st_size == 0:
-        raise DataError(f"{source}: the file is empty; copy it again from its source.")
-    if suffix in NIFTI_SUFFIXES:
+    if family == "nifti":
         from medresnet3d.io.nifti import read_nifti
 
         return read_nifti(source, series)
-    if suffix in ANALYZE_SUFFIXES:
+    if family == "analyze":
         from medresnet3d.io.analyze import read_analyze
 
         return read_analyze(source, series)
-    if suffix in PICTURE_SUFFIXES:
+    if family == "image":
         from medresnet3d.io.images import read_image
 
         return read_image(source, series)
     from medresnet3d.io.itk import read_itk
 
     return read_itk(source, series)
+
+
+def _family(source: Path) -> str:
+    """Tell which reader a file or folder is for, by its name and, where that says nothing, its first bytes."""
+    suffix = known_suffix(source)
+    if suffix in ANALYZE_SUFFIXES or (suffix is None and source.suffix.lower() == ".hdr"):
+        suffix = None if is_dicom(source) else ".img"  # some archives call DICOM files so
+    if source.is_dir() or suffix in DICOM_SUFFIXES + ARCHIVE_SUFFIXES or (suffix is None and is_dicom(source)):
+        return "dicom"
+    if suffix is None:
+        raise DataError(
+            f"{source}: the file extension is not known; known are {', '.join(KNOWN_SUFFIXES)} and DICOM folders."
+        )
+    if source.stat().st_size == 0:
+        raise DataError(f"{source}: the file is empty; copy it again from its source.")
+    families = {"nifti": NIFTI_SUFFIXES, "analyze": ANALYZE_SUFFIXES, "image": PICTURE_SUFFIXES}
+    return next((name for name, suffixes in families.items() if suffix in suffixes), "itk")
 
 
 def _read_slices(files: list[Path], series: str | None, strict: bool) -> Volume:

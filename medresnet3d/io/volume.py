@@ -133,6 +133,11 @@ def as_volume(
     return Volume(array, affine, warnings=warnings)
 
 
+def stand_in(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """Give read-only zeros of a shape that take no memory, for a volume of which only the header is read."""
+    return np.broadcast_to(np.zeros((), np.dtype(dtype).newbyteorder("=")), shape)
+
+
 def same_grid(first: Volume, second: Volume, tolerance: float = 0.05) -> bool:
     """Tell whether two volumes have the same shape and, within ``tolerance`` voxels at each corner, the same place."""
     if first.shape != second.shape:

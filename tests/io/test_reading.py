@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from medresnet3d.errors import DataError
-from medresnet3d.io import KNOWN_SUFFIXES, is_dicom, known_suffix, load, save_nifti
+from medresnet3d.io import KNOWN_SUFFIXES, is_dicom, known_suffix, load, load_header, save_nifti
 from tests.io.dicom_maker import Series, stored_values
 
 
@@ -98,3 +98,53 @@ def test_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("HOME", str(tmp_path))
     save_nifti(stored_values(), np.eye(4), tmp_path / "a.nii")
     assert load("~/a.nii").shape == (7, 6, 5)
+
+
+def _written(folder: Path, name: str) -> Path:
+    """A scan of odd sizes on an oblique grid, in the format of its suffix; ``dicom`` is a folder."""
+    import nibabel as nib
+    import SimpleITK as sitk  # noqa: N813
+    from PIL import Image
+
+    path = folder / name
+    voxels = np.random.default_rng(3).integers(0, 200, (5, 4, 3)).astype(np.int16)
+    if name == "dicom":
+        return Series(stored_values()).write(path)
+    if name.endswith((".png", ".tif", ".jpg")):
+        picture = Image.fromarray(voxels[:, :, 0].astype(np.uint16 if name == "deep.tif" else np.uint8))
+        turned = Image.Exif()
+        turned[0x0112] = 6 if name == "turned.jpg" else 1
+        (picture.convert("RGB") if "colour" in name else picture).save(path, exif=turned)
+    elif name.endswith((".mha", ".nrrd")):
+        image = sitk.GetImageFromArray(voxels[0] if name.startswith("flat") else voxels)
+        image.SetSpacing([0.5, 0.75, 3.0][: image.GetDimension()])
+        image.SetOrigin([10.0, -20.0, 5.0][: image.GetDimension()])
+        sitk.WriteImage(image, str(path))
+    else:
+        affine = np.array([[0, -1.2, 0, 5], [0.8, 0, 0.1, -3], [0, 0.2, 2.5, 7], [0, 0, 0, 1.0]])
+        kind = nib.spm99analyze.Spm99AnalyzeImage if name.endswith(".img") else nib.nifti1.Nifti1Image
+        nib.loadsave.save(kind(voxels, np.diag([1, 2, 3, 1.0]) if name.endswith(".img") else affine), path)
+    return path
+
+
+FORMATS = ["a.nii", "a.nii.gz", "a.img", "a.mha", "flat.mha", "a.nrrd", "dicom", "grey.png", "colour.png", "deep.tif"]
+
+
+@pytest.mark.parametrize("name", [*FORMATS, "turned.jpg"])
+def test_a_header_says_what_the_whole_file_says(tmp_path: Path, name: str) -> None:
+    path = _written(tmp_path, name)
+    header, volume = load_header(path), load(path)
+    assert header.array.shape == volume.array.shape
+    assert header.array.dtype == volume.array.dtype and header.array.strides == (0,) * header.array.ndim
+    np.testing.assert_allclose(header.affine, volume.affine, atol=1e-6)
+    assert header.source.format == volume.source.format and header.modality == volume.modality
+    assert header.source.files == volume.source.files
+
+
+def test_a_header_that_is_no_header(tmp_path: Path) -> None:
+    for name in ("a.nii.gz", "a.mha", "a.png", "a.tif"):
+        (tmp_path / name).write_bytes(b"no image" * 50)
+        with pytest.raises(DataError, match=name):
+            load_header(tmp_path / name)
+    with pytest.raises(DataError, match="no such file"):
+        load_header(tmp_path / "lost.nii")
