@@ -72,6 +72,7 @@ def prepare(
     task: Annotated[str | None, typer.Option(help="One of the data set's tasks; the first by default.")] = None,
     folds: Annotated[int, typer.Option(help="Patient-wise folds where there is no official split; 0: none.")] = 5,
     seed: SeedOption = 0,
+    format: Annotated[str | None, typer.Option(help="json or csv; by default as the output is called.")] = None,
     options: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="An option of this data set (`data show NAME`); repeatable."),
@@ -80,7 +81,7 @@ def prepare(
     """Turn the untouched official folder of a data set into a manifest; print what is in it and what was left out."""
     from medresnet3d.workflows.prepare_data import prepare_data
 
-    prepare_data(name, root, output, task=task, folds=folds, seed=seed, options=options or [])
+    prepare_data(name, root, output, task=task, folds=folds, seed=seed, options=options or [], format=format)
 
 
 def mimic(
@@ -95,13 +96,29 @@ def mimic(
 
 
 def check(
-    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="The manifest, or its folder.")],
+    manifests: Annotated[
+        list[Path], typer.Argument(metavar="MANIFEST...", help="Manifests (JSON or CSV), or their folders.")
+    ],
     deep: Annotated[bool, typer.Option("--deep", help="Also read every image and label map.")] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Folder for fingerprint, page and findings; with --deep NAME_check."),
+    ] = None,
+    phi: Annotated[str, typer.Option(help="What the page says of patients: none, pseudonym or keep.")] = "pseudonym",
+    workers: Annotated[int | None, typer.Option(min=1, help="Number of threads; one a processor by default.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> int:
-    """Check a manifest: what would spoil a training is an error (exit code 1)."""
-    from medresnet3d.workflows.check_data import check_data, print_check
+    """Check a manifest and its files: what would spoil a training is told (exit code 1)."""
+    from medresnet3d.workflows import check_data as checks
 
-    result = check_data(manifest, deep=deep)
-    print_check(result, as_json=as_json)
-    return result.exit_code
+    results = []
+    for manifest in manifests:
+        folder = output if len(manifests) == 1 else output and output / checks.default_output(manifest)
+        folder = checks.default_output(manifest) if folder is None and deep else folder
+        result = checks.check_data(manifest, deep=deep, output=folder, phi=phi, workers=workers)
+        results.append(result)
+        if not as_json:
+            checks.print_check(result)
+    if as_json:
+        print(checks.as_json(results))
+    return max(result.exit_code for result in results)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from medresnet3d._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from medresnet3d.data.check import Finding, check_manifest
+    from medresnet3d.data.checking.cohort import check_manifest
+    from medresnet3d.data.checking.findings import Finding
     from medresnet3d.data.dataset import SeededDataset, SeededSampler, data_loader
     from medresnet3d.data.manifest import Manifest, items, load_manifest
     from medresnet3d.data.sources import inputs
@@ -26,11 +27,11 @@ __all__ = [
 
 # Loaded on first use: `medresnet3d data` must answer without torch.
 _HOMES = {
-    "Finding": "check",
+    "Finding": "checking.findings",
     "Manifest": "manifest",
     "SeededDataset": "dataset",
     "SeededSampler": "dataset",
-    "check_manifest": "check",
+    "check_manifest": "checking.cohort",
     "data_loader": "dataset",
     "inputs": "sources",
     "items": "manifest",

@@ -1,8 +1,8 @@
 """Manifests: what a data set holds, validated before anything is read.
 
 The law is ``data_manifests/manifest.schema.json`` (JSON Schema 2020-12); :mod:`medresnet3d.data.manifest_rules` holds
-what a schema cannot say. Medical Segmentation Decathlon ``dataset.json`` files and MONAI datalists are turned into
-manifests first.
+what a schema cannot say. A manifest may also be a CSV table (:mod:`medresnet3d.data.manifest_table`). Medical
+Segmentation Decathlon ``dataset.json`` files and MONAI datalists are turned into manifests first.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 from medresnet3d.data.cases import case_ids
 from medresnet3d.data.datalists import convert, is_foreign
 from medresnet3d.data.manifest_rules import SECTIONS, class_names, problems, truth_key
+from medresnet3d.data.manifest_table import ManifestTable, is_table
 from medresnet3d.data.splits import assign_folds, choose_share, choose_validation
 from medresnet3d.errors import DataError
 
@@ -62,21 +63,33 @@ class Manifest:
         return bool(entries) and all(key is None or key in entry for entry in entries)
 
 
+def manifest_path(source: str | Path) -> Path:
+    """Give the manifest file that ``source`` names: itself, or the one in the folder.
+
+    Raises:
+        DataError: if the folder holds none.
+    """
+    path = Path(source)
+    if not path.is_dir():
+        return path
+    found = [path / name for name in ("manifest.json", "dataset.json", "manifest.csv") if (path / name).is_file()]
+    if not found:
+        raise DataError(f"{path}: the folder holds no manifest.json; name the manifest file itself.")
+    return found[0]
+
+
 def read_raw_manifest(source: str | Path) -> tuple[dict[str, Any], Path]:
     """Read a manifest, MSD ``dataset.json`` or MONAI datalist as a manifest that is not validated yet.
 
     Args:
-        source: the JSON file, or a folder that holds ``manifest.json`` or ``dataset.json``.
+        source: the JSON file or CSV table, or a folder that holds one.
 
     Raises:
         DataError: if there is no such file or it is not a JSON object.
     """
-    path = Path(source)
-    if path.is_dir():
-        found = [path / name for name in ("manifest.json", "dataset.json") if (path / name).is_file()]
-        if not found:
-            raise DataError(f"{path}: the folder holds no manifest.json; name the manifest file itself.")
-        path = found[0]
+    path = manifest_path(source)
+    if is_table(path):
+        return ManifestTable(path).raw(), path
     try:
         raw = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
@@ -115,12 +128,19 @@ def load_manifest(source: str | Path | Manifest) -> Manifest:
 
 def build_manifest(raw: dict[str, Any], path: Path) -> Manifest:
     """Resolve the paths and labels of a manifest that :func:`medresnet3d.data.manifest_rules.problems` found sound."""
-    root = (path.parent / raw.get("root", "")).resolve()
+    root = data_root(raw, path)
     names = class_names(raw)
     sections = {
-        name: [_resolve(entry, root, raw["task"], names) for entry in raw[name]] for name in SECTIONS if name in raw
+        name: [resolve_entry(entry, root, raw["task"], names) for entry in raw[name]]
+        for name in SECTIONS
+        if name in raw
     }
     return Manifest(raw["name"], raw["task"], names, sections, path, raw)
+
+
+def data_root(raw: Mapping[str, Any], path: Path) -> Path:
+    """The folder that the paths of a manifest start from."""
+    return (path.parent / raw.get("root", "")).resolve()
 
 
 def items(
@@ -277,7 +297,7 @@ def _list_all(manifest: Manifest) -> dict[str, list[_Listed]]:
     return result
 
 
-def _resolve(entry: Mapping[str, Any], root: Path, task: str, names: tuple[str, ...]) -> dict[str, Any]:
+def resolve_entry(entry: Mapping[str, Any], root: Path, task: str, names: tuple[str, ...]) -> dict[str, Any]:
     """Make an entry's paths absolute, its label a number and its patient a string."""
     resolved = dict(entry)
     image = entry["image"]

@@ -7,9 +7,9 @@ import functools
 import importlib.resources
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from medresnet3d.data.cases import natural_key
 from medresnet3d.names import did_you_mean
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
 
 SECTIONS = ("training", "validation", "test")
+SECTION_NAMES = {
+    **dict.fromkeys(("train", "training", "tr"), "training"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing", "ts"), "test"),
+}
+"""What tables and folders call the sections."""
 _TRUTH = {"classification": "label", "regression": "label", "segmentation": "mask", "detection": "boxes"}
 _TYPES = {
     "string": "a text",
@@ -31,11 +37,12 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Problem:
-    """One breach of the rules: where it is, and what is wrong and what to do."""
+    """One breach of the rules: where it is, what is wrong and what to do, and the patient whom the text names."""
 
     where: str
     text: str
     kind: str = "schema"
+    patient: str = ""
 
     def __str__(self) -> str:
         """Give the sentence."""
@@ -86,7 +93,7 @@ def problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
     Args:
         raw: the manifest as JSON.
     """
-    for stage in (_schema_problems, _misspelt_keys, _listing_problems, _content_problems):
+    for stage in (schema_problems, _misspelt_keys, _listing_problems, _content_problems):
         sound = True
         for problem in stage(raw):
             sound = False
@@ -95,7 +102,8 @@ def problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
             return
 
 
-def _schema_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
+def schema_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
+    """Find what the schema forbids."""
     from jsonschema import Draft202012Validator
 
     for error in Draft202012Validator(manifest_schema()).iter_errors(raw):
@@ -113,10 +121,10 @@ def _content_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _patient_problems(raw)
 
 
-def place(section: str, number: int, image: object = None) -> str:
-    """Name an entry: its section, its number (from 1) and its image."""
+def place(section: str, number: int, image: object = None, noun: str = "entry") -> str:
+    """Name an entry: its section, its number (from 1; the line of a table) and its image."""
     name = f" ({image[0] if isinstance(image, list) else image})" if image else ""
-    return f"entry {number} of `{section}`{name}"
+    return f"{noun} {number} of `{section}`{name}"
 
 
 def _schema_problem(error: ValidationError) -> Problem:
@@ -168,7 +176,12 @@ def _misspelt_keys(raw: Mapping[str, Any]) -> Iterator[Problem]:
     schema = manifest_schema()
     yield from _misspelt("", raw, schema["properties"])
     for section, number, entry in entries(raw):
-        yield from _misspelt(place(section, number, entry["image"]), entry, schema["$defs"]["entry"]["properties"])
+        yield from misspelt_keys(place(section, number, entry["image"]), entry)
+
+
+def misspelt_keys(where: str, keys: Mapping[str, Any]) -> Iterator[Problem]:
+    """Find keys of an entry (or columns of a table) that are nearly a known key, which is itself absent."""
+    return _misspelt(where, keys, manifest_schema()["$defs"]["entry"]["properties"])
 
 
 def _misspelt(where: str, there: Mapping[str, Any], known: Mapping[str, Any]) -> Iterator[Problem]:
@@ -205,15 +218,29 @@ def _truth_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
         return
     having = {section for section, _, entry in entries(raw) if key in entry}
     for section, number, entry in entries(raw):
-        where = place(section, number, entry["image"])
-        if key not in entry and section in having:
-            yield Problem(where, f"has no `{key}`, but other entries of `{section}` have one; add it.", "truth")
-        elif key not in entry and raw["task"] == "segmentation" and isinstance(entry.get("label"), str):
-            yield Problem(where, "gives its map as `label`; segmentation entries name it `mask`.", "truth")
-        elif key == "label" and key in entry:
-            text = _label_breach(entry["label"], raw["task"], names)
-            if text:
-                yield Problem(where, text, "truth")
+        text = truth_breach(section, entry, raw["task"], names, section in having)
+        if text:
+            yield Problem(place(section, number, entry["image"]), text, "truth")
+
+
+def truth_breach(section: str, entry: Mapping[str, Any], task: str, names: tuple[str, ...], wanted: bool) -> str | None:
+    """Say what is wrong with the truth of one entry, if anything.
+
+    Args:
+        section: where it is listed.
+        entry: as the manifest has it.
+        task: of the manifest.
+        names: the classes.
+        wanted: whether other entries of the section have their truth.
+    """
+    key = truth_key(task)
+    if key is None:
+        return None
+    if key not in entry and wanted:
+        return f"has no `{key}`, but other entries of `{section}` have one; add it."
+    if key not in entry and task == "segmentation" and isinstance(entry.get("label"), str):
+        return "gives its map as `label`; segmentation entries name it `mask`."
+    return _label_breach(entry["label"], task, names) if key == "label" and key in entry else None
 
 
 def _label_breach(label: object, task: str, names: tuple[str, ...]) -> str | None:
@@ -237,28 +264,47 @@ def _listing(names: tuple[str, ...]) -> str:
 
 
 def _patient_problems(raw: Mapping[str, Any]) -> Iterator[Problem]:
-    """No patient may be on two sides of a split, and whatever is split must name its patients."""
-    sections = [section for section in SECTIONS if raw.get(section)]
+    several = sum(bool(raw.get(section)) for section in SECTIONS) > 1
+    listed = (
+        Membership(place(section, number, entry["image"]), section, number, entry.get("patient"), entry.get("fold"))
+        for section, number, entry in entries(raw)
+    )
+    return patient_problems(listed, several)
+
+
+class Membership(NamedTuple):
+    """Where an entry is listed and whom it belongs to."""
+
+    where: str
+    section: str
+    number: int
+    patient: str | int | None
+    fold: int | None
+
+
+def patient_problems(listed: Iterable[Membership], several: bool, noun: str = "entry") -> Iterator[Problem]:
+    """Find patients on two sides of a split, and entries that name none although they are split.
+
+    Args:
+        listed: the entries, in any order; what is remembered grows with the number of patients.
+        several: whether the manifest has several sections.
+        noun: what an entry with its number is called.
+    """
     seen: dict[str, tuple[str, int]] = {}
     folds: dict[str, tuple[int, int]] = {}
-    for section, number, entry in entries(raw):
-        where = place(section, number, entry["image"])
-        if entry.get("patient", "") == "":
-            if len(sections) > 1 or "fold" in entry:
-                reason = "the manifest has several sections" if len(sections) > 1 else "it has a `fold`"
+    for where, section, number, name, fold in listed:
+        if name in (None, ""):
+            if several or fold is not None:
+                reason = "the manifest has several sections" if several else "it has a `fold`"
                 yield Problem(where, f"has no `patient`, which is needed because {reason}; add it.", "patient")
             continue
-        patient = str(entry["patient"])
+        patient = str(name)
         first = seen.setdefault(patient, (section, number))
         if first[0] != section:
-            yield Problem(
-                where,
-                f"patient {patient!r} is already in `{first[0]}` (entry {first[1]}); a patient may be in one section "
-                "only.",
-                "leakage",
-            )
-        elif "fold" in entry:
-            fold = folds.setdefault(patient, (entry["fold"], number))
-            if fold[0] != entry["fold"]:
-                text = f"patient {patient!r} is in fold {entry['fold']} here and in fold {fold[0]} in entry {fold[1]}"
-                yield Problem(where, f"{text}; a patient may be in one fold only.", "leakage")
+            text = f"patient {patient!r} is already in `{first[0]}` ({noun} {first[1]})"
+            yield Problem(where, f"{text}; a patient may be in one section only.", "leakage", patient)
+        elif fold is not None:
+            other = folds.setdefault(patient, (fold, number))
+            if other[0] != fold:
+                text = f"patient {patient!r} is in fold {fold} here and in fold {other[0]} in {noun} {other[1]}"
+                yield Problem(where, f"{text}; a patient may be in one fold only.", "leakage", patient)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from medresnet3d.data.cases import natural_key
-from medresnet3d.data.collections.folder import SECTIONS
+from medresnet3d.data.manifest_rules import SECTION_NAMES
 from medresnet3d.data.preparation.cohort import IMAGE_MISSING, MASK_MISSING, Cohort, Known
 from medresnet3d.data.preparation.folders import Pictures
 from medresnet3d.data.preparation.mimics import disc, generator, picture, write_picture, write_table
@@ -80,7 +80,7 @@ def _add(cohort: Cohort, row: Row, base: Path, by_stem: Pictures, by_name: Pictu
     fold = number(row["fold"])
     cohort.add(
         paths["image"],
-        section=SECTIONS.get(row["section"].casefold(), "training"),
+        section=SECTION_NAMES.get(row["section"].casefold(), "training"),
         patient=row["patient"] or row["image"],
         fold=None if fold is None else int(fold),
         **truth,

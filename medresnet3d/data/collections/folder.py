@@ -6,16 +6,11 @@ import re
 from pathlib import Path
 
 from medresnet3d.data.cases import natural_key
+from medresnet3d.data.manifest_rules import SECTION_NAMES
 from medresnet3d.data.preparation.cohort import Cohort
 from medresnet3d.data.preparation.mimics import generator, picture, write_picture
 from medresnet3d.errors import ConfigError, DataError
 from medresnet3d.io.reading import KNOWN_SUFFIXES
-
-SECTIONS = {
-    **dict.fromkeys(("train", "training", "tr"), "training"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing", "ts"), "test"),
-}
 
 
 def collect(cohort: Cohort, *, patient: str = "") -> None:
@@ -31,7 +26,7 @@ def collect(cohort: Cohort, *, patient: str = "") -> None:
     placed = _below_common_folder([path.relative_to(root).parts for path in images])
     found: list[tuple[Path, str, str, str]] = []
     for path, (*above, name) in zip(images, placed, strict=True):
-        section = SECTIONS.get(above[0].casefold()) if above else None
+        section = SECTION_NAMES.get(above[0].casefold()) if above else None
         folders = above[1:] if section else above
         if folders:
             found.append((path, section or "training", folders[0], "/".join((*folders[1:], name))))

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from medresnet3d.data.manifest_table import is_table, write_manifest_table
 from medresnet3d.data.preparation.assembly import Sections, assemble
 from medresnet3d.data.preparation.cards import Card, Task, find_card
 from medresnet3d.data.preparation.cohort import Cohort, DerivedFile
@@ -48,6 +49,7 @@ def prepare(
     folds: int = 5,
     seed: int = 0,
     options: Mapping[str, str] | None = None,
+    table: bool = False,
 ) -> Prepared:
     """Read the untouched official unpacking of a data set and write a manifest.
 
@@ -57,11 +59,13 @@ def prepare(
     Args:
         name: of the data set, as ``medresnet3d data list`` shows it.
         root: the folder that it was unpacked to; one above or below is found too.
-        output: the manifest to write, or a folder for ``manifest.json``.
+        output: the manifest to write, or a folder for ``manifest.json``; ``.csv`` and ``.tsv`` are written as a table
+            with its head in ``.head.json`` beside it.
         task: which of the card's tasks; the first by default.
         folds: number of patient-wise folds, stratified by class, for a training part without official split; 0: none.
         seed: of the folds, and of whatever the adapter draws.
         options: further options of the adapter, as text.
+        table: write a table, whatever ``output`` is called.
 
     Returns:
         the manifest's path and the report.
@@ -79,7 +83,11 @@ def prepare(
     adapter.collect(cohort, **_options(card, adapter, options or {}))
     sections = assemble(cohort, folds, seed)
     report = make_report(cohort, sections)
-    output = Path(output) / "manifest.json" if Path(output).is_dir() else Path(output)
+    output = Path(output)
+    if output.is_dir():
+        output = output / ("manifest.csv" if table else "manifest.json")
+    elif table and not is_table(output):
+        output = output.with_suffix(".csv")
     _write(cohort, sections, report, output, seed)
     return Prepared(output, report)
 
@@ -162,7 +170,10 @@ def _write(cohort: Cohort, sections: Sections, report: Report, output: Path, see
         **report.as_dict(),
         **sections,
     }
-    atomic_write_text(output, json.dumps(raw, indent=1, ensure_ascii=False) + "\n")
+    if is_table(output):
+        write_manifest_table(output, raw)
+    else:
+        atomic_write_text(output, json.dumps(raw, indent=1, ensure_ascii=False) + "\n")
 
 
 def _head(card: Card, task: Task, cohort: Cohort) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from medresnet3d.data.check import check_manifest
+from medresnet3d.data import check_manifest
 from medresnet3d.data.manifest import items, load_manifest
 from medresnet3d.data.preparation import prepare as preparation
 from medresnet3d.data.preparation.cards import Card, card_names, cards_root, find_card

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from medresnet3d.data.manifest import load_manifest
 from medresnet3d.data.preparation.cards import find_card
 from medresnet3d.data.preparation.prepare import mimic, prepare
 from medresnet3d.errors import ConfigError, DataError
@@ -64,3 +65,15 @@ def test_another_seed_gives_other_folds(tmp_path: Path) -> None:
         raw = json.loads(prepare("ham10000", root, tmp_path / f"{seed}.json", folds=2, seed=seed).path.read_text())
         folds.append(tuple(entry["fold"] for entry in raw["training"]))
     assert len(set(folds)) > 1
+
+
+def test_a_table_says_the_same_as_the_json(tmp_path: Path) -> None:
+    root = mimic("mrbrains18", tmp_path / "data")
+    as_json = prepare("mrbrains18", root, tmp_path / "m.json").path
+    for output, table in ((tmp_path / "t.csv", False), (tmp_path / "u.json", True)):
+        written = prepare("mrbrains18", root, output, table=table).path
+        assert written.suffix == ".csv" and written.stem == output.stem
+        assert load_manifest(written).sections == load_manifest(as_json).sections
+        assert load_manifest(written).labels == load_manifest(as_json).labels
+    (tmp_path / "out").mkdir()
+    assert prepare("mrbrains18", root, tmp_path / "out", table=True).path == tmp_path / "out" / "manifest.csv"

@@ -8,8 +8,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from medresnet3d.data import check_manifest, load_manifest
-from medresnet3d.data.check import class_counts
+from medresnet3d.data import check_manifest
+from medresnet3d.data.checking.cohort import examine
 from medresnet3d.errors import DataError
 
 
@@ -69,7 +69,8 @@ def found(file: Path, deep: bool = True) -> list[tuple[str, str, str]]:
 def test_a_sound_data_set_has_no_findings(tmp_path: Path) -> None:
     assert found(segmentation(tmp_path, [mask_of(1), mask_of(0, 1)])) == []
     assert found(classification(tmp_path, ["no", "yes", "no"])) == []
-    assert class_counts(load_manifest(tmp_path)) == {"training": {"no": 2, "yes": 1}}
+    with examine(tmp_path) as cohort:
+        assert cohort.classes == {"training": {"no": 2, "yes": 1}}
 
 
 def test_files_that_are_missing_empty_or_damaged(tmp_path: Path) -> None:
@@ -86,15 +87,15 @@ def test_files_that_are_missing_empty_or_damaged(tmp_path: Path) -> None:
     ):
         assert f"entry {number} of `training`" in text and word in text
     assert [text.split(":")[0] for _, _, text in found(file, deep=False)] == [
-        "entry 1 of `training` (i0.nii.gz)",
-        "entry 2 of `training` (i1.nii.gz)",
+        f"entry {number} of `training` (i{number - 1}.nii.gz)"
+        for number in (1, 2, 3)  # the third is so short that its header is damaged
     ]
 
 
 def test_masks_that_are_wrong(tmp_path: Path) -> None:
     file = segmentation(tmp_path, [mask_of(1, 2, 5), mask_of(0), mask_of(1), mask_of(1) * 0.5, mask_of(1)])
     save(tmp_path / "m2.nii.gz", mask_of(1), np.diag([1, 1, 2, 1]))
-    save(tmp_path / "m4.nii.gz", np.ones((6, 5, 3), np.uint8))
+    save(tmp_path / "m4.nii.gz", np.eye(6, 5, dtype=np.uint8)[:, :, None].repeat(3, 2))
     findings = {finding.where: finding for finding in check_manifest(file, deep=True)}
     expected = [
         ("error", "mask", "has the values 2, 5, but the labels go from 0 to 1"),
@@ -204,8 +205,9 @@ def test_plain_images(tmp_path: Path) -> None:
     entries.append({"image": "c.png", "mask": "am.png", "patient": "c"})
     file = write(tmp_path, task="segmentation", labels=["no", "yes"], training=entries)
     findings = found(file)
-    assert [kind for _, kind, _ in findings] == ["geometry", "file"]
-    assert "(9, 8) pixels" in findings[0][2] and "c.png: cannot be read as an image" in findings[1][2]
+    assert [kind for _, kind, _ in findings] == ["geometry", "file", "outlier"]
+    assert "have 8 x 9 and 9 x 8 pixels" in findings[0][2] and "the number of colours" in findings[2][2]
+    assert "c.png: the picture is damaged or cut short" in findings[1][2]
 
 
 @pytest.mark.realdata

@@ -1,0 +1,1 @@
+"""Looking a cohort through before anything is computed: one file a question."""
