@@ -122,7 +122,7 @@ def check_data(
 
 
 def default_output(source: str | Path) -> Path:
-    """Where ``--deep`` writes: ``NAME_check`` in the current folder; of a ``manifest.json`` the folder gives the name."""
+    """Where ``--deep`` writes: ``NAME_check`` in the current folder, named after the manifest or after its folder."""
     path = manifest_path(source)
     name = path.resolve().parent.name if path.stem in ("manifest", "dataset") else path.stem
     return Path(f"{name or 'cohort'}_check")

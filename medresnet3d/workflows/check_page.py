@@ -124,6 +124,7 @@ def _view(case: CaseFiles, labels: tuple[str, ...]) -> PlaneView:
         mask = load(case.mask, constant_ok=True)
         if mask.shape == volume.shape and mask.channels == 1:
             layers["mask"] = mask.array.astype(np.int32)
+    affine = None if volume.source.format == "image" else volume.affine  # nobody knows where pictures were taken
     return three_plane_view(
-        volume.array, affine=volume.affine, layers=layers, labels=list(labels) or None, alt="the image", longest=LONGEST
+        volume.array, affine=affine, layers=layers, labels=list(labels) or None, alt="the image", longest=LONGEST
     )

@@ -18,6 +18,9 @@ from medresnet3d.data.checking.outliers import check_outliers
 from medresnet3d.data.checking.parallel import default_workers, in_threads
 from medresnet3d.progress import Progress
 
+HEADERS_AT_ONCE = 64
+"""Cases whose headers a thread reads before it reports."""
+
 
 @dataclass(frozen=True)
 class Cohort:
@@ -96,7 +99,7 @@ def _look_at_files(ledger: Ledger, head: Head, deep: bool, workers: int) -> None
     looker = CaseLooker(head.task, len(head.labels), head.modality, deep and head.task != "conversion")
     task = "reading images" if looker.deep else "reading headers"
     with Progress(task, ledger.count("cases")) as progress:
-        for case, look in in_threads(looker, ledger.cases(), workers):
+        for case, look in in_threads(looker, ledger.cases(), workers, 1 if looker.deep else HEADERS_AT_ONCE):
             _keep(ledger, case, look)
             progress.advance()
     if not looker.deep:
