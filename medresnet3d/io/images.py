@@ -68,12 +68,19 @@ def read_image_header(path: Path) -> Volume:
                 _turn_to(image, None, path)
                 columns, rows = image.size
                 channels = 1 if image.mode in (*GREY_MODES, "LA", "La") else 3
-                if image.getexif().get(_ORIENTATION, UPRIGHT) in _TURNED:
+                if _orientation(image) in _TURNED:
                     columns, rows = rows, columns
                 deep = deep or image.mode.startswith("I")
     shape = (columns, rows, 1) if channels == 1 else (columns, rows, 1, channels)
     array = stand_in(shape, np.uint16 if deep else np.uint8)
     return Volume(array, LPS_TO_RAS @ np.eye(4), None, (), Source(path, (path,), "image"))
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation; asking a PNG file that has none for its EXIF would decode it."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return UPRIGHT
+    return int(image.getexif().get(_ORIENTATION, UPRIGHT))
 
 
 @contextmanager
@@ -137,7 +144,7 @@ def _deep_colour(path: Path) -> NDArray[Any]:
 
 def _pixels(image: Image.Image, warnings: list[str]) -> NDArray[Any]:
     """Give pixels of shape (rows, columns) or (rows, columns, 3)."""
-    if image.getexif().get(_ORIENTATION, UPRIGHT) != UPRIGHT:
+    if _orientation(image) != UPRIGHT:
         warnings.append("The photograph was put upright, as its EXIF orientation says.")
         image = ImageOps.exif_transpose(image)
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa", "RGBX") or "transparency" in image.info:
