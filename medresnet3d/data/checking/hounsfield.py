@@ -16,6 +16,10 @@ AIR = (-1070.0, -650.0)
 """Where the commonest value below -500 may lie: air at -1000, or lung down to its thinnest."""
 ENOUGH_AIR = 0.02
 ENOUGH_PADDING = 1e-4
+DARKEST, BRIGHTEST = 5, 200
+"""A grey window reaches from below the first to above the second of its 255 values."""
+STORED_TISSUE = 800
+"""Without rescale intercept, soft tissue lies above this."""
 MOST_EACH = 10
 """Up to this many images are named one by one."""
 
@@ -27,6 +31,7 @@ NO_INTERCEPT = "no intercept"
 AIR_ELSEWHERE = "air elsewhere"
 OUT_OF_RANGE = "out of range"
 TWO_VALUES = "two values"
+UNCLEAR = "unclear"
 
 _TEXTS = {
     PADDED: "has voxels below -1100 HU, where nothing is: padding outside of the scanned circle; clip to -1024.",
@@ -63,7 +68,7 @@ def judge_hounsfield(sample: NDArray[np.float32], low: float, high: float) -> st
         ``units`` if they are plausible, otherwise what is not.
     """
     if low >= 0 or (low >= -1 and high <= 1):
-        return _without_negatives(sample, high)
+        return _without_negatives(sample, low, high)
     if high > HIGHEST:
         return OUT_OF_RANGE
     if np.mean(sample < LOWEST) > ENOUGH_PADDING:
@@ -76,12 +81,15 @@ def judge_hounsfield(sample: NDArray[np.float32], low: float, high: float) -> st
     return UNITS
 
 
-def _without_negatives(sample: NDArray[np.float32], high: float) -> str:
+def _without_negatives(sample: NDArray[np.float32], low: float, high: float) -> str:
+    """Judge values of which none is below 0; a crop of an organ may have such in Hounsfield units."""
     if np.unique(sample[:: max(1, sample.size // 10_000)]).size <= 2:
         return TWO_VALUES
     if high <= 1:
         return UNIT_RANGE
-    return BYTES if high <= 255 else NO_INTERCEPT
+    if high <= 255:
+        return BYTES if low <= DARKEST and high >= BRIGHTEST else UNCLEAR
+    return NO_INTERCEPT if np.percentile(sample, 90) >= STORED_TISSUE else UNCLEAR
 
 
 def check_hounsfield(ledger: Ledger) -> None:

@@ -132,7 +132,7 @@ SCANS = {
         scaled(1, 1024), "hounsfield", "the rescale intercept (often -1024) is missing", deep_only=True
     ),
     "grey window": Fault(
-        scaled(0.05, 60, np.uint8), "hounsfield", "values from 0 to 255 only", "warning", deep_only=True
+        scaled(0.2, 200, np.uint8), "hounsfield", "values from 0 to 255 only", "warning", deep_only=True
     ),
     "unit range": Fault(
         scaled(0.0004, 0.5, np.float32), "hounsfield", "values between -1 and 1 only", "warning", deep_only=True
@@ -228,7 +228,7 @@ def test_a_planted_fault_is_found(tmp_path: Path, name: str) -> None:
 
 def test_scans_on_different_scales_spoil_a_training(tmp_path: Path) -> None:
     cohort = scans(tmp_path)
-    scaled(0.05, 60, np.uint8)(cohort)
+    scaled(0.2, 200, np.uint8)(cohort)
     texts = [one.text for one in check_manifest(cohort.path, deep=True) if one.spoils]
     assert len(texts) == 1 and "(11 in Hounsfield units, 1 in 0 to 255)" in texts[0]
 
