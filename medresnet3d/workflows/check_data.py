@@ -156,14 +156,18 @@ def print_check(result: CheckResult) -> None:
     for (_, kind), count in result.counts.items():
         if count > MAX_SHOWN_PER_KIND:
             where = "--json lists more" if result.output is None else f"{result.output / FINDINGS} lists all"
-            console.print(f"… and {count - MAX_SHOWN_PER_KIND} more of kind {kind!r}; {where}.")
+            console.print(
+                f"… and {count - MAX_SHOWN_PER_KIND} more of kind {kind!r}; {where}.", soft_wrap=True, highlight=False
+            )
     verdict = (
         f"{result.spoiling} of them would spoil a training" if result.spoiling else "nothing would spoil a training"
     )
     text = f"{result.path}: {result.errors} errors, {result.warnings} warnings; {verdict}."
     console.print(text, soft_wrap=True, highlight=False)
     if result.output is not None:
-        console.print(f"{result.output / PAGE}: written, with {FINGERPRINT} and {FINDINGS}.", soft_wrap=True)
+        console.print(
+            f"{result.output / PAGE}: written, with {FINGERPRINT} and {FINDINGS}.", soft_wrap=True, highlight=False
+        )
 
 
 def _write(folder: Path, cohort: Cohort, phi: str) -> None:

@@ -21,7 +21,9 @@ def save(path: Path, array: Any) -> None:
 
 
 @pytest.fixture
-def manifest(tmp_path: Path) -> Path:
+def manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")  # --deep writes into the current folder
     entries = []
     for index in range(4):
         save(tmp_path / f"i{index}.nii", np.random.default_rng(index).integers(0, 99, (4, 4, 4)).astype(np.int16))
@@ -41,6 +43,7 @@ def test_a_sound_data_set(manifest: Path) -> None:
         result = run(*arguments)
         assert result.exit_code == 0, result.output
         assert "0 errors, 0 warnings" in result.stdout
+    assert [path.name for path in Path.cwd().iterdir()] == [f"{manifest.parent.name}_check"]
     result = run(manifest, "--json")
     assert json.loads(result.stdout)["sections"] == {"training": {"entries": 4, "patients": 4}}
 
@@ -84,6 +87,34 @@ def test_what_is_no_manifest(tmp_path: Path, content: str | None, words: str) ->
     result = run(tmp_path / "m.json")
     assert result.exit_code == 2 and result.stdout == ""
     assert result.stderr.startswith("Error: ") and words in result.stderr and "Traceback" not in result.stderr
+
+
+def test_where_things_are_written(manifest: Path) -> None:
+    assert run(manifest, "-o", "out", "--phi", "keep", "--workers", "1").exit_code == 0
+    files = {"fingerprint.json", "report.html", "findings.csv"}
+    assert {path.name for path in Path("out").iterdir()} == files
+    other = manifest.with_name("other.json")
+    other.write_text(manifest.read_text())
+    assert run(manifest, other, "-o", "both").exit_code == 0
+    assert {path.name for path in Path("both").iterdir()} == {f"{manifest.parent.name}_check", "other_check"}
+    assert run(manifest, "--phi", "al").exit_code == 2
+
+
+def test_the_worst_of_several_manifests_decides(manifest: Path) -> None:
+    broken = manifest.with_name("broken.json")
+    broken.write_text(manifest.read_text().replace("m3.nii", "lost.nii"))
+    result = run(broken, manifest, "--json")
+    assert result.exit_code == 1
+    assert [one["errors"] for one in json.loads(result.stdout)] == [1, 0]
+
+
+def test_a_data_set_is_prepared_as_a_table_and_checked(tmp_path: Path) -> None:
+    CliRunner().invoke(app, ["data", "mimic", "ham10000", str(tmp_path / "ham")])
+    prepare = ["data", "prepare", "ham10000", str(tmp_path / "ham"), "-o", str(tmp_path / "m.json")]
+    assert CliRunner().invoke(app, [*prepare, "--format", "csv"]).exit_code == 0
+    assert run(tmp_path / "m.csv").exit_code == 0
+    assert CliRunner().invoke(app, [*prepare, "--format", "xls"]).exit_code == 2
+    assert CliRunner().invoke(app, [*prepare[:-1], str(tmp_path / "m.csv"), "--format", "json"]).exit_code == 2
 
 
 def test_list_and_show_tell_what_is_on_the_cards() -> None:
