@@ -10,6 +10,7 @@ from typing import Any
 
 from medresnet3d.data.cases import case_ids, natural_key
 from medresnet3d.data.manifest import list_items, load_manifest
+from medresnet3d.data.manifest_table import is_table
 from medresnet3d.errors import DataError
 from medresnet3d.io import KNOWN_SUFFIXES, is_dicom, known_suffix
 from medresnet3d.io.reading import DICOM_SUFFIXES, PICTURE_SUFFIXES
@@ -21,9 +22,9 @@ _TRUTH_KEYS = ("label", "mask", "boxes")
 def inputs(source: PathLike | Sequence[PathLike], position: Sequence[float] | None = None) -> list[dict[str, Any]]:
     """List the cases that ``source`` names, for inference.
 
-    A source is an image file, a folder, a pattern with ``*``, ``?`` or ``[…]``, or a manifest (``.json``, all its
-    sections). A folder means the images directly in it, or where there are none, all below it. Each folder that holds
-    DICOM files is one case, whatever the files are called.
+    A source is an image file, a folder, a pattern with ``*``, ``?`` or ``[…]``, or a manifest (``.json``, ``.csv`` or
+    ``.tsv``, all its sections). A folder means the images directly in it, or where there are none, all below it. Each
+    folder that holds DICOM files is one case, whatever the files are called.
 
     Args:
         source: one source, or several.
@@ -62,7 +63,7 @@ def _cases_of(source: PathLike) -> Iterator[dict[str, Any]]:
             raise DataError(f"{path}: no image is in this folder; known are {_known()}.")
         scans = [one for one in found if known_suffix(one) not in PICTURE_SUFFIXES]  # pictures beside scans show them
         yield from ({"image": str(one)} for one in scans or found)
-    elif path.suffix.lower() == ".json" and path.is_file():
+    elif _is_manifest(path) and path.is_file():
         for item in list_items(load_manifest(path)):
             yield {key: value for key, value in item.items() if key not in _TRUTH_KEYS}
     elif path.exists():
@@ -80,7 +81,11 @@ def _cases_of(source: PathLike) -> Iterator[dict[str, Any]]:
 
 
 def _is_source(path: Path) -> bool:
-    return path.is_dir() or known_suffix(path) is not None or path.suffix.lower() == ".json" or is_dicom(path)
+    return path.is_dir() or known_suffix(path) is not None or _is_manifest(path) or is_dicom(path)
+
+
+def _is_manifest(path: Path) -> bool:
+    return path.suffix.lower() == ".json" or is_table(path)
 
 
 def _images_in(folder: Path, recursive: bool) -> Iterator[Path]:

@@ -157,16 +157,22 @@ def print_check(result: CheckResult) -> None:
         if count > MAX_SHOWN_PER_KIND:
             where = "--json lists more" if result.output is None else f"{result.output / FINDINGS} lists all"
             console.print(
-                f"… and {count - MAX_SHOWN_PER_KIND} more of kind {kind!r}; {where}.", soft_wrap=True, highlight=False
+                f"… and {count - MAX_SHOWN_PER_KIND} more of kind {kind!r}; {where}.",
+                soft_wrap=True,
+                highlight=False,
+                markup=False,
             )
     verdict = (
         f"{result.spoiling} of them would spoil a training" if result.spoiling else "nothing would spoil a training"
     )
     text = f"{result.path}: {result.errors} errors, {result.warnings} warnings; {verdict}."
-    console.print(text, soft_wrap=True, highlight=False)
+    console.print(text, soft_wrap=True, highlight=False, markup=False)
     if result.output is not None:
         console.print(
-            f"{result.output / PAGE}: written, with {FINGERPRINT} and {FINDINGS}.", soft_wrap=True, highlight=False
+            f"{result.output / PAGE}: written, with {FINGERPRINT} and {FINDINGS}.",
+            soft_wrap=True,
+            highlight=False,
+            markup=False,
         )
 
 

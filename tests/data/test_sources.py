@@ -111,3 +111,11 @@ def test_names_are_safe_as_file_names(tmp_path: Path) -> None:
 
 def test_a_configuration_can_name_the_function() -> None:
     assert locate("medresnet3d.data.inputs") is inputs
+
+
+def test_a_table_is_a_manifest(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("image,label,patient,age\na.nii,no,p1,50\nb.nii,yes,p2,60\n")
+    assert inputs(tmp_path / "t.csv") == [
+        {"image": str(tmp_path / f"{case}.nii"), "path": str(tmp_path / f"{case}.nii"), "case": case, **known}
+        for case, known in (("a", {"patient": "p1", "age": "50"}), ("b", {"patient": "p2", "age": "60"}))
+    ]

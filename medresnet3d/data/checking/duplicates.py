@@ -129,7 +129,7 @@ def _judge_alike(ledger: Ledger, first: Listed, other: Listed) -> bool:
     known = bool(first.patient and other.patient)
     if other.section != first.section:
         text, grave = f"{start}, which is in another section; if it is the same, list one of them.", True
-    elif first.fold != other.fold:
+    elif None not in (first.fold, other.fold) and first.fold != other.fold:
         text, grave = (
             f"{start}, which is in fold {first.fold}; if it is the same, give both one patient and fold.",
             True,
