@@ -98,7 +98,7 @@ def check_hounsfield(ledger: Ledger) -> None:
     counts: dict[str, int] = dict(ledger.db.execute(query))
     for kind, count in counts.items():
         if kind in _TEXTS:
-            _record(ledger, kind, count, sum(counts.values()))
+            _record(ledger, kind, count, sum(counts.values()), counts.get(UNCLEAR, 0))
     scales = {kind: count for kind, count in _by_scale(counts).items() if count}
     if len(scales) > 1:
         shown = ", ".join(f"{count} in {_SCALES[kind]}" for kind, count in scales.items())
@@ -111,7 +111,7 @@ def _by_scale(counts: dict[str, int]) -> dict[str, int]:
     return {scale: counts.get(scale, 0) + (counts.get(PADDED, 0) if scale == UNITS else 0) for scale in _SCALES}
 
 
-def _record(ledger: Ledger, kind: str, count: int, total: int) -> None:
+def _record(ledger: Ledger, kind: str, count: int, total: int, unclear: int) -> None:
     """Record a kind of values: of each image, or once where many have it."""
     level: Level = "error" if kind in (NO_INTERCEPT, OUT_OF_RANGE) else "warning"
     query = "SELECT DISTINCT case_id FROM images WHERE hounsfield = ? ORDER BY case_id LIMIT ?"
@@ -122,4 +122,6 @@ def _record(ledger: Ledger, kind: str, count: int, total: int) -> None:
         return
     first = ledger.first_of_case(cases[0])
     where = ledger.where(first.section, first.number)
-    ledger.record(level, "hounsfield", f"{count} of {total} CT images, {where} the first: each {_TEXTS[kind]}")
+    rest = f" (of {unclear} others the values do not tell)" if unclear else ""
+    text = f"{count} of {total} CT images{rest}, {where} the first: each {_TEXTS[kind]}"
+    ledger.record(level, "hounsfield", text)

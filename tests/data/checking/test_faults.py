@@ -243,6 +243,14 @@ def test_a_fault_of_all_scans_is_told_once(tmp_path: Path) -> None:
     )
 
 
+def test_crops_that_do_not_tell_are_no_other_scale(tmp_path: Path) -> None:
+    cohort = scans(tmp_path)
+    for number in range(1, COUNT + 1):
+        rewritten(number, lambda a, n=number: np.clip(a * 0.2 + 200, 0, 255 if n > 1 else 190).astype(np.uint8))(cohort)
+    texts = [one.text for one in check_manifest(cohort.path, deep=True) if one.kind == "hounsfield"]
+    assert len(texts) == 1 and texts[0].startswith("11 of 12 CT images (of 1 others the values do not tell), entry 2")
+
+
 def test_other_modalities_are_not_held_against_hounsfield_units(tmp_path: Path) -> None:
     cohort = scans(tmp_path)
     cohort.write({**cohort.raw, "modality": "MR T1"})
