@@ -21,6 +21,7 @@ from medresnet3d.data.manifest_rules import SECTION_NAMES, SECTIONS, entries, mi
 from medresnet3d.data.preparation.tables import SEPARATORS, number
 from medresnet3d.errors import DataError
 from medresnet3d.io.atomic import atomic_path, atomic_write_text
+from medresnet3d.names import did_you_mean
 
 TABLE_SUFFIXES = (".csv", ".tsv")
 SECTION_COLUMNS = ("section", "split", "subset")
@@ -161,8 +162,7 @@ class ManifestTable:
         found = SECTION_NAMES.get(text.casefold()) if text else "training"
         if found is not None:
             return found, ""
-        near = difflib.get_close_matches(text.casefold(), SECTION_NAMES, 1)
-        hint = f"did you mean {near[0]}?" if near else "use training, validation or test, and `fold` for numbers."
+        hint = did_you_mean(text.casefold(), SECTION_NAMES, "use training, validation or test, and `fold` for numbers.")
         return "training", f"`{self._section}` is {text!r}; {hint}"
 
     def _entry(self, cells: Mapping[str, str]) -> dict[str, Any]:

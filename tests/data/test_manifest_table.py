@@ -131,7 +131,7 @@ def test_tables_that_cannot_be_meant(tmp_path: Path, text: str, words: str) -> N
 def test_a_section_that_is_none(tmp_path: Path) -> None:
     path = table(tmp_path, "image,split\na,trian\nb,3\n")
     faults = [row.fault for row in ManifestTable(path).rows()]
-    assert faults[0] == "`split` is 'trian'; did you mean train?" and "`fold` for numbers" in faults[1]
+    assert faults[0] == "`split` is 'trian'; did you mean 'train'?" and "`fold` for numbers" in faults[1]
     with pytest.raises(DataError, match=r"t\.csv: line 2: `split` is 'trian'"):
         read_raw_manifest(path)
 

@@ -97,7 +97,7 @@ def test_the_folder_is_named_after_the_manifest(tmp_path: Path) -> None:
 
 
 def test_an_unknown_choice_of_names(manifest: Path) -> None:
-    with pytest.raises(ConfigError, match="--phi keeep: this choice is unknown; did you mean .?keep"):
+    with pytest.raises(ConfigError, match="--phi keeep: this choice is unknown; did you mean 'keep'"):
         check_data(manifest, phi="keeep")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -89,7 +88,7 @@ def _record(
     ledger: Ledger, entry: Listed, level: Level, text: str, kind: str = "duplicate", grave: bool = False
 ) -> None:
     where = ledger.where(entry.section, entry.number, entry.files)
-    ledger.record(level, kind, text, where=where, names=json.loads(entry.files)[0], grave=grave)
+    ledger.record(level, kind, text, where=where, names=entry.images, grave=grave)
 
 
 def look_alikes(ledger: Ledger) -> list[list[int]]:

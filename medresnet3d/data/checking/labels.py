@@ -50,7 +50,7 @@ def check_patients(ledger: Ledger) -> None:
         first = next(ledger.listed("patient = '' ORDER BY e.id LIMIT 1"))
         text = f"{unnamed} of {total} entries, this one first, name no `patient` and cannot be split."
         where = ledger.where(first.section, first.number, first.files)
-        ledger.record("warning", "patient", text, where=where, names=[first.files])
+        ledger.record("warning", "patient", text, where=where, names=first.images)
 
 
 def check_balance(ledger: Ledger, counts: dict[str, dict[str, int]]) -> None:

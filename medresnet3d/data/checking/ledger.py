@@ -57,6 +57,11 @@ class Listed(NamedTuple):
     position: str
     files: str
 
+    @property
+    def images(self) -> list[str]:
+        """Paths of its images."""
+        return json.loads(self.files)[0]
+
 
 class CaseFiles(NamedTuple):
     """The files of a case."""

@@ -89,7 +89,7 @@ def test_rows_that_cannot_be_read(tmp_path: Path) -> None:
     findings = check_manifest(table)
     assert cohort.path.is_file()
     assert [(one.kind, one.where, one.text) for one in findings] == [
-        ("schema", "line 10 of `training` (p9.png)", "`split` is 'trian'; did you mean train?"),
+        ("schema", "line 10 of `training` (p9.png)", "`split` is 'trian'; did you mean 'train'?"),
         ("schema", "line 11 of `training` (p10.png)", '`fold` is "x" but must be a whole number.'),
         ("schema", "line 12 of `training`", "has no `image`; add it."),
     ]
