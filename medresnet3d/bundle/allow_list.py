@@ -167,7 +167,9 @@ EXCLUDED_MODULES = (
 # rooms of this package whose public names a configuration may call, and modules and names there that it may not
 OWN_ROOMS = ("networks", "losses", "optimizers", "metrics", "transforms", "inferers", "engines", "data")
 OWN_EXCLUDED = (
+    "medresnet3d.data.checking",  # reads whole data sets and writes files
     "medresnet3d.data.collections",  # read and write whole data sets
+    "medresnet3d.data.manifest_table",  # writes any file
     "medresnet3d.data.preparation",  # reads and writes whole data sets
     "medresnet3d.data.seeding",
     "medresnet3d.engines.checkpoint",  # writes any file
