@@ -12,7 +12,9 @@ from medresnet3d.errors import DataError
 
 
 @contextmanager
-def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_path(
+    target: str | os.PathLike[str], *, scratch: Path | None = None, durable: bool = True
+) -> Iterator[Path]:
     """Give a temporary path beside ``target`` and rename it to ``target`` when the block ends without an error.
 
     The temporary name keeps the target's suffixes, since many writers choose their format by them. Parent folders are
@@ -20,17 +22,21 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
 
     Args:
         target: the file to write.
+        scratch: a folder on the same file system for the temporary file, instead of the one of ``target``.
+        durable: wait until the content is on the disk, so that the loss of power cannot leave a half file either.
 
     Raises:
         DataError: if the disk is full or the folder cannot be written.
     """
     target = Path(target)
-    temporary = target.with_name(f".{os.getpid()}.{target.name}")
+    temporary = (scratch or target.parent) / f".{os.getpid()}.{target.name}"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with temporary.open("rb") as handle:
-            os.fsync(handle.fileno())
+        if durable:
+            with temporary.open("rb") as handle:
+                os.fsync(handle.fileno())
         temporary.replace(target)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
