@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from medresnet3d.cli import data_cache
 from medresnet3d.cli.common import columns, command
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -17,12 +18,16 @@ SeedOption = Annotated[int, typer.Option(help="Of the folds, and of whatever is 
 
 def register(app: typer.Typer) -> None:
     """Add the group of verbs to the application."""
-    group = typer.Typer(help="Data sets: list, show, prepare, mimic; check a manifest.", no_args_is_help=True)
+    group = typer.Typer(
+        help="Data sets: list, show, prepare, mimic; check a manifest; the cache of prepared images.",
+        no_args_is_help=True,
+    )
     group.command("list")(command(list_))
     group.command("show")(command(show))
     group.command("prepare")(command(prepare))
     group.command("mimic")(command(mimic))
     group.command("check")(command(check))
+    data_cache.register(group)
     app.add_typer(group, name="data")
 
 

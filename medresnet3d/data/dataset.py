@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from copy import deepcopy
 from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from monai.data import DataLoader
-from monai.transforms import Compose, RandomizableTrait, Transform
+from monai.transforms import Compose
 from torch.utils.data import Dataset, Sampler
 
+from medresnet3d.data.prefix_caches import CacheChoice, build_prefix_cache
 from medresnet3d.data.seeding import derive_seed, seeded
 from medresnet3d.errors import ConfigError, DataError
-from medresnet3d.progress import track
 
 
 class SeededDataset(Dataset):
@@ -32,11 +32,14 @@ class SeededDataset(Dataset):
         seed: a non-negative integer.
         repeats: how many times an epoch goes through ``data`` (several random crops of each scan); the data set's
             length is ``repeats * len(data)``.
-        cache: keep the results of the leading deterministic transforms in memory: all (``True``), none (``False``), or
-            those of the first ``cache`` items.
+        cache: where the results of the leading deterministic transforms are kept: ``none``, ``memory`` (``True``; a
+            number: those of the first items), ``smart``, ``persistent`` or ``disk``; see
+            :func:`~medresnet3d.data.prefix_caches.build_prefix_cache`.
+        cache_dir: folder of ``persistent`` and ``disk``; ``None`` for the user's own.
+        all_items: let every epoch go through all items, as a validation must: ``smart`` then is ``memory``.
 
     Raises:
-        ConfigError: if ``data`` is no sequence of items or ``repeats`` is below 1.
+        ConfigError: if ``data`` is no sequence of items, ``repeats`` is below 1 or there is no such cache.
     """
 
     def __init__(
@@ -45,7 +48,9 @@ class SeededDataset(Dataset):
         transform: Callable[[Any], Any] | Sequence[Callable[[Any], Any]] | None = None,
         seed: int = 0,
         repeats: int = 1,
-        cache: bool | int = True,
+        cache: CacheChoice = True,
+        cache_dir: str | os.PathLike[str] | None = None,
+        all_items: bool = False,
     ) -> None:
         if isinstance(data, str) or not isinstance(data, Sequence):
             raise ConfigError(
@@ -58,37 +63,27 @@ class SeededDataset(Dataset):
         self.seed = seed
         self.repeats = repeats
         self.epoch = 0
-        self._cached_items = (len(data) if cache else 0) if isinstance(cache, bool) else min(cache, len(data))
-        self._cache: dict[int, Any] = {}
-        self._first_random = self._find_first_random()
-
-    def _find_first_random(self) -> int:
-        first = self.transform.get_index_of_first(
-            lambda each: isinstance(each, RandomizableTrait) or not isinstance(each, Transform)
-        )
-        return len(self.transform.transforms) if first is None else first
+        if all_items and (cache == "smart" or (isinstance(cache, Mapping) and cache.get("name") == "smart")):
+            cache = "memory"
+        self._cache = build_prefix_cache(cache, data, self.transform, cache_dir)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose random streams the next samples are drawn from."""
         self.epoch = epoch
+        self._cache.set_epoch(epoch)
 
     def __len__(self) -> int:
         """Return the number of samples of one epoch."""
-        return self.repeats * len(self.data)
+        return self.repeats * len(self._cache)
 
     def fill_cache(self) -> None:
-        """Run the deterministic transforms of all items that are to be kept and are not yet (before workers start)."""
-        missing = [i for i in range(self._cached_items) if i not in self._cache]
-        for i in track(missing, "reading the data"):
-            self._deterministic(i)
+        """Run the deterministic transforms of all items that are to be kept and are not yet."""
+        self._cache.fill()
 
-    def _deterministic(self, i: int) -> Any:
-        if i in self._cache:
-            return self._cache[i]
-        result = self.transform(dict(self.data[i]), end=self._first_random)
-        if i < self._cached_items:
-            self._cache[i] = result
-        return result
+    @property
+    def is_cached_in_process(self) -> bool:
+        """Whether what is kept is lost with a worker process, so that it has to be there before workers start."""
+        return self._cache.in_process
 
     def __getitem__(self, index: int) -> Any:
         """Return sample ``index`` of the current epoch."""
@@ -96,14 +91,12 @@ class SeededDataset(Dataset):
             index += len(self)
         if not 0 <= index < len(self):
             raise IndexError(index)
-        i = index % len(self.data)
-        item = self._deterministic(i)
-        if i in self._cache:
-            item = deepcopy(item)
+        i = index % len(self._cache)
+        prepared = self._cache.prepare(i)
         seed = derive_seed(self.seed, self.epoch, index)
         with seeded(seed):
             self.transform.set_random_state(seed=seed)
-            return self.transform(item, start=self._first_random)
+            return self._cache.finish(i, prepared)
 
 
 class SeededSampler(Sampler[int]):
@@ -154,8 +147,8 @@ class SeededDataLoader(DataLoader):
     """MONAI's loader over a :class:`SeededDataset` with a :class:`SeededSampler`; see :func:`data_loader`."""
 
     def __iter__(self) -> Any:
-        """Fill the cache before worker processes start, since what they cache is lost with them."""
-        if self.num_workers > 0 and isinstance(self.dataset, SeededDataset):
+        """Fill a cache in memory before worker processes start, since what they cache is lost with them."""
+        if self.num_workers > 0 and isinstance(self.dataset, SeededDataset) and self.dataset.is_cached_in_process:
             self.dataset.fill_cache()
         return super().__iter__()
 

@@ -12,9 +12,7 @@ from medresnet3d.errors import DataError
 
 
 @contextmanager
-def atomic_path(
-    target: str | os.PathLike[str], *, scratch: Path | None = None, durable: bool = True
-) -> Iterator[Path]:
+def atomic_path(target: str | os.PathLike[str], *, scratch: Path | None = None, durable: bool = True) -> Iterator[Path]:
     """Give a temporary path beside ``target`` and rename it to ``target`` when the block ends without an error.
 
     The temporary name keeps the target's suffixes, since many writers choose their format by them. Parent folders are

@@ -115,10 +115,17 @@ class DiskCacheDataset(Dataset):
     def fill(self) -> None:
         """Compute what is not cached yet, with a progress bar."""
         for index in track(list(range(len(self.data))), "filling the cache"):
+            self.ensure(index)
+
+    def ensure(self, index: int) -> None:
+        """Compute item ``index`` if it is not cached yet."""
+        if self._first_random:
             self._get(index)
 
     def prefix(self, index: int) -> Any:
         """Return item ``index`` as the deterministic transforms leave it; every call gives new objects."""
+        if self._first_random == 0:
+            return deepcopy(self.data[index])
         entry, item = self._get(index)
         if entry is not None:
             try:
@@ -153,9 +160,7 @@ class DiskCacheDataset(Dataset):
     def _transform(self, index: int) -> Any:
         if index < 0:
             index += len(self.data)
-        if self._first_random == 0:
-            return self.transform(deepcopy(self.data[index]))
-        if self._crop is not None:
+        if self._crop is not None and self._first_random:
             entry, item = self._get(index)
             if entry is None:
                 return self.transform(item, start=self._first_random)
