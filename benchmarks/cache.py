@@ -3,12 +3,12 @@
     python benchmarks/cache.py --output results
     python benchmarks/cache.py --entries 100000 --output results
 
-Volumes of 512 x 512 x 300 voxels, int16, with the noise of CT (see ``io.py``), as uncompressed NIfTI files; the chain is
-MONAI's ``LoadImaged``, once as it is (float32) and once with ``dtype=int16``, and a ``RandSpatialCropd`` of 96^3. Every
-arm crops with the same random states, and the voxels are compared before a time is believed. All files are in the page
-cache of the system, for both sides. Times are medians of wall seconds, with processor seconds (all threads) in brackets,
-which a busy machine changes less. Filling is loading, storing and the first crop, of one volume in a new folder, without
-``fsync`` on both sides.
+Volumes of 512 x 512 x 300 voxels, int16, with the noise of CT (see ``io.py``), as uncompressed NIfTI files; the chain
+is MONAI's ``LoadImaged``, once as it is (float32) and once with ``dtype=int16``, and a ``RandSpatialCropd`` of 96^3.
+Every arm crops with the same random states, and the voxels are compared before a time is believed. All files are in the
+page cache of the system, for both sides. Times are medians of wall seconds, with processor seconds (all threads) in
+brackets, which a busy machine changes less. Filling is loading, storing and the first crop, of one volume in a new
+folder, without ``fsync`` on both sides.
 """
 
 from __future__ import annotations

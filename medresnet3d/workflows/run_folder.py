@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 CONFIG, ENVIRONMENT = "config.json", "environment.json"
 #: Ids that say where and how fast to compute, but not what.
-RUNTIME_IDS = ("bundle_root", "data", "dataset_dir", "device", "num_workers", "output_dir")
+RUNTIME_IDS = ("bundle_root", "cache_dir", "data", "dataset_dir", "device", "num_workers", "output_dir")
 HANDLERS = "medresnet3d.engines.train_handlers"
 
 

@@ -10,8 +10,9 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from monai.data import Dataset
-from monai.transforms import Compose, RandomizableTrait, Transform, reset_ops_id
+from monai.data import Dataset, MetaTensor
+from monai.transforms import Compose, RandomizableTrait, Transform
+from monai.utils import TraceKeys
 
 from medresnet3d.data.cache.crops import crop_entry, is_lazy_crop, voxel_parameters, voxel_sets
 from medresnet3d.data.cache.entry import Entry
@@ -149,7 +150,7 @@ class DiskCacheDataset(Dataset):
 
     def _compute(self, index: int) -> Any:
         item = self.transform(deepcopy(self.data[index]), end=self._first_random, threading=True)
-        reset_ops_id(item)
+        _forget_object_numbers(item)
         return item
 
     def _get(self, index: int) -> tuple[Entry | None, Any]:
@@ -184,6 +185,23 @@ def first_random(chain: Compose) -> int:
         lambda each: isinstance(each, RandomizableTrait) or not isinstance(each, Transform)
     )
     return len(chain.transforms) if found is None else found
+
+
+def _forget_object_numbers(value: Any) -> None:
+    """Take out which objects in memory have transformed a tensor, so that others of their kind can invert it.
+
+    As MONAI's ``reset_ops_id``, which turns tuples into lists besides.
+    """
+    if isinstance(value, MetaTensor):
+        _forget_object_numbers(value.applied_operations)
+    elif isinstance(value, dict):
+        if TraceKeys.ID in value:
+            value[TraceKeys.ID] = TraceKeys.NONE
+        for each in value.values():
+            _forget_object_numbers(each)
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            _forget_object_numbers(each)
 
 
 def _folder_name(data: Sequence[Any]) -> str:

@@ -116,8 +116,8 @@ class CacheFolder:
 
     def listing(self) -> list[Listed]:
         """List the entries, the longest unused first."""
-        if not self.path.is_dir():
-            return []
+        if not (self.path / "entries").is_dir():
+            return []  # and make no index in a folder that is no cache
         try:
             return self.index.all()
         except (sqlite3.Error, OSError):
