@@ -168,6 +168,9 @@ EXCLUDED_MODULES = (
 OWN_ROOMS = ("networks", "losses", "optimizers", "metrics", "transforms", "inferers", "engines", "data")
 OWN_EXCLUDED = (
     "medresnet3d.data.checking",  # reads whole data sets and writes files
+    *(f"medresnet3d.data.cache.{name}" for name in ("arrays", "entry", "folder", "header", "index", "locks", "store")),
+    *(f"medresnet3d.data.cache.{name}" for name in ("crops", "files", "fingerprint", "values")),  # of no use there
+    "medresnet3d.data.prefix_caches",
     "medresnet3d.data.collections",  # read and write whole data sets
     "medresnet3d.data.manifest_table",  # writes any file
     "medresnet3d.data.preparation",  # reads and writes whole data sets

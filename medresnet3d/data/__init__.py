@@ -9,11 +9,13 @@ from medresnet3d._lazy import lazy_names
 if TYPE_CHECKING:
     from medresnet3d.data.checking.cohort import check_manifest
     from medresnet3d.data.checking.findings import Finding
+    from medresnet3d.data.cache.dataset import DiskCacheDataset
     from medresnet3d.data.dataset import SeededDataset, SeededSampler, data_loader
     from medresnet3d.data.manifest import Manifest, items, load_manifest
     from medresnet3d.data.sources import inputs
 
 __all__ = [
+    "DiskCacheDataset",
     "Finding",
     "Manifest",
     "SeededDataset",
@@ -28,6 +30,7 @@ __all__ = [
 # Loaded on first use: `medresnet3d data` must answer without torch.
 _HOMES = {
     "Finding": "checking.findings",
+    "DiskCacheDataset": "cache.dataset",
     "Manifest": "manifest",
     "SeededDataset": "dataset",
     "SeededSampler": "dataset",

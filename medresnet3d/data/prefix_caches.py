@@ -9,11 +9,15 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from difflib import get_close_matches
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from monai.data import CacheDataset, PersistentDataset, SmartCacheDataset
 from monai.transforms import Compose
+from monai.utils import enums
+from torch.serialization import safe_globals
 
 from medresnet3d.data.cache.dataset import DiskCacheDataset, first_random
 from medresnet3d.data.cache.files import identities
@@ -22,6 +26,15 @@ from medresnet3d.data.cache.folder import default_folder
 from medresnet3d.errors import ConfigError
 from medresnet3d.progress import track
 
+_METADATA: list[Any] = [
+    np._core.multiarray._reconstruct,  # type: ignore[attr-defined]
+    np._core.multiarray.scalar,  # type: ignore[attr-defined]
+    np.ndarray,
+    np.dtype,
+    *(type(np.dtype(code)) for code in np.typecodes["All"] if code not in "OV"),
+    *(kind for kind in vars(enums).values() if isinstance(kind, type) and issubclass(kind, Enum)),
+]
+"""What the metadata of images is made of in a file of torch's: arrays of numbers or texts, and MONAI's constants."""
 Items = Sequence[Mapping[str, Any]]
 CacheChoice = bool | int | str | Mapping[str, Any]
 
@@ -85,20 +98,15 @@ class MemoryCache(NoCache):
         chain: all transforms, flat.
         cache_dir: not needed.
         cache_num: keep the first ``cache_num`` items.
-        options: further arguments of ``CacheDataset``.
     """
 
     in_process = True
 
-    def __init__(
-        self, data: Items, chain: Compose, cache_dir: Path, cache_num: int | None = None, **options: Any
-    ) -> None:
+    def __init__(self, data: Items, chain: Compose, cache_dir: Path, cache_num: int | None = None) -> None:
         super().__init__(data, chain, cache_dir)
+        kept = len(data) if cache_num is None else min(cache_num, len(data))
         self._dataset = CacheDataset(
-            data,
-            self.prefix,
-            cache_num=len(data) if cache_num is None else cache_num,
-            **{"progress": False, "num_workers": None, "runtime_cache": "threads", **options},
+            data, self.prefix, cache_num=kept, progress=False, num_workers=None, runtime_cache="threads"
         )
 
     def fill(self) -> None:
@@ -124,7 +132,9 @@ class SmartCache(NoCache):
         cache_dir: not needed.
         cache_rate: share of the items that is in memory, and that an epoch goes through.
         replace_rate: share of these that is replaced after an epoch.
-        options: further arguments of ``SmartCacheDataset``.
+
+    Raises:
+        ConfigError: if a share is not above 0 and at most 1.
     """
 
     in_process = True
@@ -136,11 +146,13 @@ class SmartCache(NoCache):
         cache_dir: Path,
         cache_rate: float = 0.5,
         replace_rate: float = 0.1,
-        **options: Any,
     ) -> None:
         super().__init__(data, chain, cache_dir)
-        self._size = min(len(data), max(1, int(len(data) * cache_rate)))
-        self._options = {**options, "replace_rate": replace_rate, "cache_num": self._size}
+        for name, share in (("cache_rate", cache_rate), ("replace_rate", replace_rate)):
+            if not 0 < share <= 1:
+                raise ConfigError(f"{name} is {share}; give a share of the items, above 0 and at most 1.")
+        self._size = max(1, int(len(data) * cache_rate))
+        self._rate = replace_rate
         self._epoch = 0
         self._dataset: SmartCacheDataset | None = None
         self._window: list[Any] | None = None
@@ -167,10 +179,12 @@ class SmartCache(NoCache):
         if self._size == len(self.data):  # nothing would ever be replaced
             self._window = [self.prefix(dict(item)) for item in track(self.data, "reading the data")]
             return
-        replaced = min(math.ceil(self._size * self._options["replace_rate"]), len(self.data) - self._size)
+        replaced = min(math.ceil(self._size * self._rate), len(self.data) - self._size)
         start = self._epoch * replaced % len(self.data)
-        fixed = {"progress": False, "shuffle": False, "num_init_workers": None, **self._options}
-        self._dataset = SmartCacheDataset([*self.data[start:], *self.data[:start]], self.prefix, **fixed)
+        turned = [*self.data[start:], *self.data[:start]]
+        self._dataset = SmartCacheDataset(
+            turned, self.prefix, self._rate, self._size, num_init_workers=None, progress=False, shuffle=False
+        )
         self._window = list(self._dataset._cache)
 
     def deterministic(self, i: int) -> Any:
@@ -195,26 +209,24 @@ class PersistentCache(NoCache):
         data: items.
         chain: all transforms, flat.
         cache_dir: its files lie in ``persistent`` below it.
-        options: further arguments of ``PersistentDataset``.
     """
 
-    def __init__(self, data: Items, chain: Compose, cache_dir: Path, **options: Any) -> None:
+    def __init__(self, data: Items, chain: Compose, cache_dir: Path) -> None:
         super().__init__(data, chain, cache_dir)
         self._dataset = PersistentDataset(
-            data,
-            self.prefix,
-            cache_dir / "persistent",
-            **{"hash_func": item_hash, "hash_transform": chain_hash, "track_meta": True, **options},
+            data, self.prefix, cache_dir / "persistent", item_hash, hash_transform=chain_hash, track_meta=True
         )
 
     def fill(self) -> None:
         """Compute what is not on disk yet."""
         for i in track(list(range(len(self.data))), "filling the cache"):
-            self._dataset[i]
+            self.deterministic(i)
 
     def deterministic(self, i: int) -> Any:
         """Return item ``i``, read anew."""
-        return self._dataset[i]
+        # without these, MONAI takes every file with metadata for damaged, and computes it again
+        with safe_globals(_METADATA):
+            return self._dataset[i]
 
 
 class DiskCache(NoCache):

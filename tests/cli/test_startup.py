@@ -39,6 +39,7 @@ def _probe(*arguments: str) -> dict[str, object]:
         ["data", "show", "ham10000"],
         ["weights", "list"],
         ["weights", "show", "medicalnet_resnet18"],
+        ["data", "cache", "info"],
         ["bundle", "show", list_bundles()[0].name],
         ["bundle", "inspect", list_bundles()[0].name],
         *(

@@ -61,7 +61,9 @@ def identities(item: Any, by: Identity = "stat") -> list[tuple[str, ...]]:
             if by == "stat":
                 found.append((real, str(facts.st_size), str(facts.st_mtime_ns)))
             else:
-                found.append((name, file.name, _content(real, facts.st_size, facts.st_mtime_ns, facts.st_ino)))
+                found.append(
+                    (name, file.name, _content(real, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino))
+                )
     return found
 
 
@@ -88,7 +90,7 @@ def _companions(path: Path) -> Iterator[Path]:
 
 
 @functools.lru_cache(maxsize=100_000)
-def _content(path: str, size: int, mtime_ns: int, inode: int) -> str:
-    """SHA-256 of a file; the other arguments make it be read again when it has changed."""
+def _content(path: str, changed: tuple[int, ...]) -> str:
+    """SHA-256 of a file; ``changed`` makes it be read again when it is another one, whatever its time says."""
     with Path(path).open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()

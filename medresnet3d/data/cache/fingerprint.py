@@ -7,6 +7,7 @@ import hashlib
 import logging
 import struct
 import sys
+import threading
 import types
 from collections.abc import Callable, Mapping
 from enum import Enum
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.transforms import TraceableTransform
 
 import medresnet3d
 from medresnet3d.errors import ConfigError
@@ -230,9 +232,12 @@ class _Feed:
             )
         self._tag("object")
         self(kind, where)
+        if isinstance(value, TraceableTransform):
+            self(["tracing", value.tracing], where)
         for name, each in sorted(state.items()) if isinstance(state, dict) else [("cache_key", state)]:
-            self(name, where)
-            self(each, f"{where}.{name}")
+            if not isinstance(each, threading.local):  # MONAI keeps `tracing` in one, from the first call on
+                self(name, where)
+                self(each, f"{where}.{name}")
 
 
 _CLASS_NOISE = {

@@ -16,9 +16,10 @@ from medresnet3d.data.cache.header import DamagedEntryError, read_header
 from medresnet3d.data.cache.index import Index, Listed
 from medresnet3d.data.cache.locks import file_lock
 from medresnet3d.errors import DataError
-from medresnet3d.io.atomic import atomic_path
 
 SUFFIX = ".entry"
+INDEX = "medresnet3d_cache.sqlite"
+"""A name that no other program's database has, since one that is damaged is removed."""
 LOCK_SECONDS = 600.0
 ABANDONED_SECONDS = 3600.0
 """Age of a temporary file whose writer is taken for dead."""
@@ -61,7 +62,7 @@ class CacheFolder:
         if max_bytes is not None and max_bytes <= 0:
             raise DataError(f"{self.path}: max_bytes is {max_bytes}; give the size of the cache in bytes, or None.")
         self.max_bytes = max_bytes
-        self.index = Index(self.path / "index.sqlite", self._scan)
+        self.index = Index(self.path / INDEX, self._scan)
 
     def entry(self, key: str) -> Path:
         """Return where the entry ``key`` lies, whether it exists or not."""
@@ -82,6 +83,8 @@ class CacheFolder:
         Raises:
             DataError: if the disk is full, the folder cannot be written, or the entry alone is larger than the cache.
         """
+        from medresnet3d.io.atomic import atomic_path  # its package needs numpy, and listing a cache does not
+
         self._sweep()
         target = self.entry(key)
         with atomic_path(target, scratch=self.path / "scratch", durable=False) as temporary:
@@ -144,7 +147,8 @@ class CacheFolder:
                 self.entry(entry.key).unlink(missing_ok=True)
         except OSError as error:
             raise DataError(f"{self.path}: entries cannot be removed ({error.strerror}).") from error
-        self._forget([entry.key for entry in gone])
+        if gone:
+            self._forget([entry.key for entry in gone])
         return len(gone), sum(entry.size for entry in gone)
 
     def _evict(self, limit: int, keep: str) -> None:

@@ -113,7 +113,7 @@ class EntryStore:
             self._tell(f"{error}, which it cannot store")
             return False
         except (DataError, OSError) as error:
-            self._tell(str(error))
+            self._tell(str(error).replace(str(self.folder.entry(key)), "its folder"))
             return False
         return True
 

@@ -58,7 +58,7 @@ def test_what_is_open_stays_readable_when_it_is_evicted(tmp_path: Path) -> None:
     folder = CacheFolder(tmp_path)
     size = add(folder, 0)
     entry = Entry(folder.entry(key(0)))
-    folder.max_bytes = size
+    folder.max_bytes = size * 3 // 2
     add(folder, 1)
     assert not folder.entry(key(0)).exists()
     assert entry.value()["x"].shape == (100,)
@@ -77,7 +77,7 @@ def test_a_lost_or_damaged_index_is_made_anew(tmp_path: Path) -> None:
         add(folder, number, name=f"set {number}")
     names = sorted(entry.name for entry in folder.listing())
     for damage in (lambda path: path.unlink(), lambda path: path.write_bytes(b"no database" * 1000)):
-        for file in tmp_path.glob("index.sqlite-*"):
+        for file in tmp_path.glob("medresnet3d_cache.sqlite-*"):
             file.unlink()
         damage(folder.index.path)
         folder.listing()  # a damaged one is removed by whoever finds it
