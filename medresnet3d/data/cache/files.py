@@ -61,9 +61,8 @@ def identities(item: Any, by: Identity = "stat") -> list[tuple[str, ...]]:
             if by == "stat":
                 found.append((real, str(facts.st_size), str(facts.st_mtime_ns)))
             else:
-                found.append(
-                    (name, file.name, _content(real, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino))
-                )
+                changed = (facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino)
+                found.append((name, file.name, _content(real, changed)))
     return found
 
 
