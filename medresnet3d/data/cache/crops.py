@@ -177,11 +177,14 @@ def _stand_in_arrays(entry: Entry, transform: Any) -> dict[int, Any]:
         nodes = {key: fields[key] for key in transform.keys if key in fields}
     if draws_from_label(transform) and not entry.index_sets:
         return {}
-    return {
-        node["n"]: key
-        for key, node in nodes.items()
-        if isinstance(node, dict) and node.get("t") in ("tensor", "meta") and "n" in node and "d" not in node
-    }
+    return {node["n"]: key for key, node in nodes.items() if _is_stored_tensor(node)}
+
+
+def _is_stored_tensor(node: Any) -> bool:
+    """Whether this is the JSON form of a tensor that has an array of its own, of a type that numpy has."""
+    if not isinstance(node, dict) or node.get("t") not in ("tensor", "meta"):
+        return False
+    return type(node.get("n")) is int and "d" not in node
 
 
 def _torch_type(spec: ArraySpec) -> torch.dtype:

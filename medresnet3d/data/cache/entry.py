@@ -125,4 +125,7 @@ class Entry:
         """Return the JSON forms of what lies under the keys of an item that is a dictionary; empty for others."""
         if not isinstance(self.tree, dict) or self.tree.get("t") != "dict":
             return {}
-        return {key: node for key, node in self.tree["v"] if isinstance(key, (str, int))}
+        try:
+            return {key: node for key, node in self.tree["v"] if isinstance(key, (str, int))}
+        except (KeyError, TypeError, ValueError) as error:
+            raise DamagedEntryError("its description of the item cannot be read") from error
