@@ -20,7 +20,7 @@ BLOCKS = {1: (32768,), 2: (128, 256), 3: (1, 128, 256), 4: (1, 32, 32, 32)}
 """Shape of the blocks that are compressed, by the number of axes; the first of 3 or 4 is the channel."""
 MIN_BLOCKED = 32768
 SAMPLE = 65536
-SLAB = 2**20
+SLAB = 2**16
 _INTEGERS = ("uint8", "int8", "uint16", "int16", "uint32", "int32")
 _FLOATS = ("float16", "float32")
 LOGICAL = frozenset({*_INTEGERS, "uint64", "int64", *_FLOATS, "float64", "bool", "complex64", "complex128"})
