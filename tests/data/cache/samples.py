@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import threading
 from typing import Any
 
 import numpy as np
@@ -51,3 +53,14 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, (list, tuple)):
         return len(one) == len(other) and all(map(same, one, other))
     return bool(one == other) or (isinstance(one, float) and one != one and other != other)
+
+
+def first_line(process: subprocess.Popen[str], seconds: float = 100) -> str:
+    """The first line that a process writes; it is killed if there is none in time."""
+    assert process.stdout is not None
+    timer = threading.Timer(seconds, process.kill)
+    timer.start()
+    try:
+        return process.stdout.readline().strip()
+    finally:
+        timer.cancel()

@@ -34,7 +34,7 @@ from monai.transforms import (
 from medresnet3d.data.cache import DiskCacheDataset
 from medresnet3d.data.cache.store import EntryStore
 from medresnet3d.errors import ConfigError
-from tests.data.cache.samples import items, same
+from tests.data.cache.samples import first_line, items, same
 from tests.data.cache.worker import COUNT, dataset
 
 BOTH = ["image", "label"]
@@ -265,8 +265,9 @@ def test_entries_hold_no_pickles(tmp_path: Path) -> None:
 def test_loader_workers_fill_one_cache_together(tmp_path: Path, start: str) -> None:
     log = tmp_path / "log"
     data = dataset(tmp_path / "cache", log)
-    loader = DataLoader(data, batch_size=2, num_workers=2, multiprocessing_context=start, timeout=100)
-    for _ in range(2 if start == "fork" else 1):  # a spawned worker needs seconds for its imports
+    workers = 2 if start == "fork" else 1  # a spawned one needs seconds for its imports
+    loader = DataLoader(data, batch_size=2, num_workers=workers, multiprocessing_context=start, timeout=100)
+    for _ in range(workers):
         shapes = [tuple(batch["image"].shape) for batch in loader]
         assert shapes == [(2, 1, 16, 16, 16)] * (COUNT // 2)
     assert Counter(log.read_text().splitlines()) == {f"case {i}": 1 for i in range(COUNT)}
@@ -283,8 +284,7 @@ def test_ranks_fill_one_cache_at_once_and_a_killed_one_leaves_no_harm(tmp_path: 
     killed = run(tmp_path / "cache", log, "stall")
     ranks = []
     try:
-        assert killed.stdout is not None
-        assert killed.stdout.readline().strip() == "writing"
+        assert first_line(killed) == "writing"
         assert entries(tmp_path / "cache") == []
         ranks = [run(tmp_path / "cache", log) for _ in range(2)]
         os.kill(killed.pid, signal.SIGKILL)

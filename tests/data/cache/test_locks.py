@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from medresnet3d.data.cache.locks import file_lock
+from tests.data.cache.samples import first_line
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no such locks")
 
@@ -20,8 +21,7 @@ HOLD += "with file_lock(Path(sys.argv[1]), 1) as held:\n    print(held, flush=Tr
 
 def holder(path: Path) -> subprocess.Popen[str]:
     process = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline().strip() == "True"
+    assert first_line(process) == "True"
     return process
 
 
