@@ -8,17 +8,15 @@ from medresnet3d._lazy import lazy_names
 
 if TYPE_CHECKING:
     from medresnet3d.data.cache.dataset import DiskCacheDataset
-    from medresnet3d.data.cache.fingerprint import fingerprint
     from medresnet3d.data.cache.folder import CacheFolder, default_folder
 
-__all__ = ["CacheFolder", "DiskCacheDataset", "default_folder", "fingerprint"]
+__all__ = ["CacheFolder", "DiskCacheDataset", "default_folder"]
 
 # Loaded on first use: `medresnet3d data cache` must answer without torch.
 _HOMES = {
     "CacheFolder": "folder",
     "DiskCacheDataset": "dataset",
     "default_folder": "folder",
-    "fingerprint": "fingerprint",
 }
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)
