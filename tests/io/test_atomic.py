@@ -97,3 +97,15 @@ def test_killed_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
         child.send_signal(signal.SIGKILL)
     assert target.read_text() == "old"
     assert [name for name in names(tmp_path) if not name.startswith(".")] == ["a.txt"]
+
+
+def test_the_temporary_file_may_lie_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    scratch = tmp_path / "scratch"
+    with atomic_path(tmp_path / "deep" / "a.bin", scratch=scratch, durable=False) as temporary:
+        assert temporary.parent == scratch
+        temporary.write_bytes(b"x")
+    assert names(tmp_path / "deep") == ["a.bin"]
+    assert names(scratch) == []
+    assert synced == []
