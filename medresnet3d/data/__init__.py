@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from medresnet3d._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from medresnet3d.data.cache.dataset import DiskCacheDataset
     from medresnet3d.data.checking.cohort import check_manifest
     from medresnet3d.data.checking.findings import Finding
-    from medresnet3d.data.cache.dataset import DiskCacheDataset
     from medresnet3d.data.dataset import SeededDataset, SeededSampler, data_loader
     from medresnet3d.data.manifest import Manifest, items, load_manifest
     from medresnet3d.data.sources import inputs
