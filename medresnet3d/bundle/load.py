@@ -194,6 +194,9 @@ def fill_network(network: torch.nn.Module, state: Mapping[str, Tensor], source: 
         WeightsError: naming the first parameters that are missing, left over or of another shape; what does fit has
             been put into the network then.
     """
+    from medresnet3d.networks.heads.fitted import adopt_shapes
+
+    adopt_shapes(network, state)
     own = network.state_dict()
     shapes = [
         f"{name} is {tuple(state[name].shape)}, the network wants {tuple(own[name].shape)}"
