@@ -1,0 +1,73 @@
+"""Two levels of classes: p(fine) = p(coarse) p(fine | coarse), so the children's probabilities add up to the parent's.
+
+Qin et al. (2018) adjust the topology of a residual network to the lineages of leukocytes; how, is not known to us.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch.nn.functional as F
+from torch import Tensor, nn, tensor
+
+from medresnet3d.errors import ConfigError
+
+
+def checked_groups(groups: Sequence[int]) -> list[int]:
+    """The group of each class, if every group from 0 on has a class.
+
+    Raises:
+        ConfigError: if one has none.
+    """
+    if not groups or sorted(set(groups)) != list(range(max(groups) + 1)):
+        raise ConfigError(f"groups is {list(groups)}; give each class one of the groups 0, 1, ..., and use each group.")
+    return list(groups)
+
+
+def log_sum_of_groups(values: Tensor, group: Tensor) -> Tensor:
+    """Logarithm of the sum of exponentials over the classes of each group.
+
+    Args:
+        values: (B, K).
+        group: the group of each class, int64, (K,).
+
+    Returns:
+        (B, groups).
+    """
+    outside = F.one_hot(group).T == 0
+    return values[:, None, :].masked_fill(outside, -float("inf")).logsumexp(2)
+
+
+class HierarchicalHead(nn.Module):
+    r"""A last layer that decides on a group first, and then on the class within the group.
+
+    .. math:: \log p(k) = \log\operatorname{softmax}(u)_{g(k)} + v_k - \log \sum_{j: g(j) = g(k)} e^{v_j}
+
+    with group logits u and class logits v, both linear in the features.
+
+    Args:
+        in_features: F.
+        groups: g, the group (0, 1, ...) of each class.
+
+    Shapes: (B, F) to (B, K) log-probabilities of the classes, in fp32 at least.
+
+    Raises:
+        ConfigError: if a group has no class.
+    """
+
+    if TYPE_CHECKING:  # TorchScript cannot read annotations that are strings
+        group: Tensor
+
+    def __init__(self, in_features: int, groups: Sequence[int]) -> None:
+        super().__init__()
+        groups = checked_groups(groups)
+        self.coarse = nn.Linear(in_features, max(groups) + 1)
+        self.fine = nn.Linear(in_features, len(groups))
+        self.register_buffer("group", tensor(groups), persistent=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Log-probabilities of the classes, (B, K)."""
+        coarse, fine = self.coarse(features).float(), self.fine(features).float()
+        within = fine - log_sum_of_groups(fine, self.group)[:, self.group]
+        return F.log_softmax(coarse, dim=1)[:, self.group] + within
