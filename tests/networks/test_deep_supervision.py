@@ -1,0 +1,49 @@
+"""Auxiliary classifiers on inner layers, in training mode only."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from medresnet3d.errors import ConfigError
+from medresnet3d.losses.deep_supervision import FadingDeepSupervisionLoss
+from medresnet3d.networks.deep_supervision import build_deeply_supervised
+from tests.networks.base import ClassifierSuite
+
+
+class TestDeeplySupervised(ClassifierSuite):
+    def build(self, spatial_dims: int = 3, **options: object) -> nn.Module:
+        return build_deeply_supervised("resnet10", ("layer2", "layer3"), spatial_dims, 1, 2, "slim")
+
+    def fit_eight(self) -> tuple[list[float], float]:
+        pytest.skip("the loss of the suite takes one output; the network inside is tested by its own suite")
+
+
+def test_early_layers_get_a_larger_gradient() -> None:
+    """With sigmoids, whose gradient fades from layer to layer: what deep supervision was invented for."""
+    torch.manual_seed(0)
+    layers = ("features.9", "features.16")
+    net = build_deeply_supervised("vgg16", layers, size="slim", num_classes=3, act="sigmoid").train()
+    image, label = torch.rand(8, 3, 48, 48), torch.arange(8) % 3
+
+    def first_gradient(start: float) -> float:
+        net.zero_grad()
+        loss = FadingDeepSupervisionLoss(nn.CrossEntropyLoss(), start=start, end=start)
+        loss(net(image), label).backward()
+        return float(net.network.get_parameter("features.0.weight").grad.norm())
+
+    assert first_gradient(0.3) > 100 * first_gradient(0.0)
+
+
+def test_a_weight_of_zero_is_the_plain_network() -> None:
+    net = build_deeply_supervised("resnet10", size="slim")
+    image = torch.rand(2, 3, 48, 48)
+    assert len(net.train()(image)) == 3
+    plain = net.eval()(image)
+    assert torch.equal(plain, net.network(image)) and plain.shape == (2, 2)
+
+
+def test_a_layer_that_is_not_there_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="Did you mean 'layer3'"):
+        build_deeply_supervised("resnet10", ("layr3",), size="slim")
