@@ -68,6 +68,24 @@ torch.save(results, Path(sys.argv[1]) / f"rank{rank()}.pt")
 stop_distributed()
 """
 
+STAGED_SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+from medresnet3d.engines import distribute, start_distributed, stop_distributed
+from medresnet3d.engines.device import rank
+from tests.engines.test_staged import run
+
+torch.set_num_threads(1)
+start_distributed()
+folder = Path(sys.argv[1])
+network = run(folder, wrap=lambda net: distribute(net, "cpu"))
+again = run(folder, resume=True, wrap=lambda net: distribute(net, "cpu"))
+assert all(torch.equal(value, again.state_dict()[name]) for name, value in network.state_dict().items())
+torch.save(network.state_dict(), folder / f"rank{rank()}.pt")
+stop_distributed()
+"""
+
 
 def torchrun(folder: Path, how: str, code: str = SCRIPT) -> int:
     folder.mkdir(exist_ok=True)
@@ -75,7 +93,9 @@ def torchrun(folder: Path, how: str, code: str = SCRIPT) -> int:
     script.write_text(code)
     options = ["--standalone", "--nproc_per_node", "2"]
     command = [sys.executable, "-m", "torch.distributed.run", *options, str(script), str(folder), how]
-    done = subprocess.run(command, cwd=ROOT, env=_environment(), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=_environment(), capture_output=True, text=True, check=False, timeout=300
+    )
     if how != "stop":
         assert done.returncode == 0, done.stderr[-3000:]
     return done.returncode
@@ -116,6 +136,14 @@ def test_losses_on_features_train_in_two_processes(tmp_path: Path) -> None:
     one = CenterLoss()
     one(torch.arange(8.0).reshape(4, 2), torch.zeros(2, 2), torch.tensor([0, 0, 0, 1]))
     torch.testing.assert_close(first["center.update"], one.centers)
+
+
+def test_stages_of_two_processes_end_with_the_same_network(tmp_path: Path) -> None:
+    torchrun(tmp_path, "run", STAGED_SCRIPT)
+    first, second = weights(tmp_path)
+    assert equal(first, second) and float(first["mean"].abs().sum()) > 0
+    best = torch.load(tmp_path / "checkpoints" / "best.pt", weights_only=True)["network"]
+    assert equal(first, best)
 
 
 @pytest.mark.slow
