@@ -203,6 +203,8 @@ def _finish(training: _Training, device: str) -> None:
         for name, value in chosen.items()
         if name.startswith("val_") and math.isfinite(value)
     }
+    # what was fitted after the last epoch has figures of its own
+    metrics = last.get("final_metrics") or metrics
     facts = _facts(training, environment, last, chosen)
     write_ready_bundle(
         training.bundle,

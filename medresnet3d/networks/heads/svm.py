@@ -136,8 +136,10 @@ class SVMHead(FittedModule):
     def decision_function(self, features: Tensor) -> Tensor:
         """What ``sklearn.svm.SVC.decision_function`` gives: (B,) for two classes, else one-vs-rest (B, K)."""
         pairs = self.pair_decisions(features)
-        if self.num_classes == 2:
-            return -pairs[:, 0]
+        return -pairs[:, 0] if self.num_classes == 2 else self.one_vs_rest(pairs)
+
+    def one_vs_rest(self, pairs: Tensor) -> Tensor:
+        """Each class's votes and, below one vote, how clear they are: (B, pairs) to (B, K)."""
         zeros = torch.zeros(pairs.shape[0], self.num_classes, dtype=pairs.dtype, device=pairs.device)
         votes = zeros.index_add(1, self.first, (pairs >= 0).to(pairs.dtype))
         votes = votes.index_add(1, self.second, (pairs < 0).to(pairs.dtype))
@@ -187,7 +189,7 @@ class SVMHead(FittedModule):
         self.put("gamma", float(getattr(machine, "_gamma", 1.0)))
         self.put("mean", np.zeros(vectors.shape[1]) if scaler is None else scaler.mean_)
         self.put("scale", np.ones(vectors.shape[1]) if scaler is None else scaler.scale_)
-        if len(getattr(machine, "probA_", ())):
+        if machine.get_params()["probability"] is True:
             self.set_sigmoids(machine.probA_, machine.probB_)
         self.put("ready", True)
         return self
