@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from monai.data import MetaTensor
 from monai.transforms import (
     Compose,
     MapTransform,
@@ -26,8 +28,9 @@ COLOURS = 3
 class ToSquared(MapTransform):
     """From a picture as :class:`~medresnet3d.transforms.load.LoadVolumed` reads it to its central square, RGB, 0 to 1.
 
-    (1 or 3, i, j, 1) becomes (3, n, n), a plain tensor, n the shorter edge; a grey picture is repeated. White is 255,
-    or 65535 where a value lies above that. i counts columns from the left, j rows from the top.
+    (1 or 3, i, j, 1) becomes (3, n, n), n the shorter edge; a grey picture is repeated. White is 255, or 65535 where a
+    value lies above that. i counts columns from the left, j rows from the top. The affine of a MetaTensor follows, so
+    that a report can put what the network saw in its place.
 
     Args:
         keys: pictures.
@@ -41,7 +44,7 @@ class ToSquared(MapTransform):
         """Give a copy of ``data`` with its pictures changed."""
         item = dict(data)
         for key in self.key_iterator(item):
-            item[key] = _square(torch.as_tensor(item[key]).as_subclass(torch.Tensor))
+            item[key] = _square(torch.as_tensor(item[key]))
         return item
 
 
@@ -55,9 +58,15 @@ def _square(image: torch.Tensor) -> torch.Tensor:
         )
     edge = min(image.shape[1:3])
     first, second = ((size - edge) // 2 for size in image.shape[1:3])
-    square = image[:, first : first + edge, second : second + edge, 0].float()
-    white = 255.0 if float(image.max()) <= 255 else 65535.0
-    return (square / white).expand(COLOURS, -1, -1).contiguous()
+    values = image.as_tensor() if isinstance(image, MetaTensor) else image
+    square = values[:, first : first + edge, second : second + edge, 0].float()
+    white = 255.0 if float(values.max()) <= 255 else 65535.0
+    rgb = (square / white).expand(COLOURS, -1, -1).contiguous()
+    if not isinstance(image, MetaTensor):
+        return rgb
+    shift = torch.eye(4, dtype=image.affine.dtype)
+    shift[:2, 3] = torch.tensor([first, second])
+    return MetaTensor(rgb, affine=image.affine @ shift, meta={"filename_or_obj": image.meta.get("filename_or_obj", "")})
 
 
 def picture_inference(
@@ -109,5 +118,5 @@ def _read(size: int, mean: Sequence[float], std: Sequence[float]) -> list[Any]:
         LoadVolumed("image"),
         ToSquared("image"),
         Resized("image", (size, size), mode="bilinear", anti_aliasing=True),
-        NormalizeIntensityd("image", subtrahend=list(mean), divisor=list(std), channel_wise=True),
+        NormalizeIntensityd("image", subtrahend=np.asarray(mean), divisor=np.asarray(std), channel_wise=True),
     ]

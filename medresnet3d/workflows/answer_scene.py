@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
 if TYPE_CHECKING:
+    from medresnet3d.io import Volume
     from medresnet3d.workflows.prediction import Prediction
 
 MOST_VOXELS = 16_000_000
@@ -22,14 +23,15 @@ class Scene:
     """A picture with the place of its voxels.
 
     Attributes:
-        pixels: values (i, j, k).
-        affine: 4 x 4, from voxel indices to RAS+ mm.
+        pixels: values (i, j, k), or of a colour picture (i, j, 1, 3).
+        affine: 4 x 4, from voxel indices to RAS+ mm; None of a photograph, which has no place in a patient: its rows
+            are in the order from bottom to top then.
         heat: importance of every voxel on the same grid, if there is one.
         modality: of the values, if they are the scan's own.
     """
 
     pixels: NDArray[Any]
-    affine: NDArray[np.float64]
+    affine: NDArray[np.float64] | None
     heat: NDArray[Any] | None = None
     modality: str | None = None
 
@@ -38,6 +40,7 @@ def answer_scene(prediction: Prediction, heat: NDArray[Any] | None, modality: st
     """Show the part of the scan that the network saw with half as much around it, on the scan's own grid.
 
     Where the network's input does not lie in the scan, or is too large for a page, its first channel itself is shown.
+    Of a photograph all is shown, in its colours.
 
     Args:
         prediction: with the scan and with what the network saw.
@@ -47,11 +50,13 @@ def answer_scene(prediction: Prediction, heat: NDArray[Any] | None, modality: st
     seen = prediction.input_tensor
     if seen is None:
         return None
-    own = Scene(np.asarray(seen.as_tensor()[0].cpu()), np.asarray(seen.affine, dtype=np.float64), heat)
-    volume = prediction.volume
-    if volume is None or volume.array.ndim != 3 or own.pixels.ndim != 3 or own.affine.shape != (4, 4):
+    affine, volume = np.asarray(seen.affine, dtype=np.float64), prediction.volume
+    if seen.ndim == 3 and volume is not None and volume.shape[2] == 1 and affine.shape == (4, 4):
+        return _photograph(volume, affine, heat)
+    own = Scene(np.asarray(seen.as_tensor()[0].cpu()), affine, heat)
+    if volume is None or volume.array.ndim != 3 or own.pixels.ndim != 3 or affine.shape != (4, 4):
         return own
-    to_scan = np.linalg.inv(volume.affine) @ own.affine
+    to_scan = np.linalg.inv(volume.affine) @ affine
     box = _box(to_scan, own.pixels.shape, volume.array.shape)
     if box is None:
         return own
@@ -59,6 +64,13 @@ def answer_scene(prediction: Prediction, heat: NDArray[Any] | None, modality: st
     shift[:3, 3] = [side.start for side in box]
     pixels = volume.array[box]
     return Scene(pixels, volume.affine @ shift, _moved(heat, np.linalg.inv(to_scan) @ shift, pixels.shape), modality)
+
+
+def _photograph(volume: Volume, affine: NDArray[np.float64], heat: NDArray[Any] | None) -> Scene:
+    """Show a picture of one slice with the heat of what the network, which works in two dimensions, saw of it."""
+    to_seen = np.linalg.inv(affine) @ volume.affine
+    moved = _moved(None if heat is None else heat[..., None], to_seen, volume.shape)
+    return Scene(volume.array[:, ::-1], None, None if moved is None else moved[:, ::-1])
 
 
 def heat_on_scan(prediction: Prediction) -> NDArray[np.float32] | None:
@@ -125,5 +137,6 @@ def _moved(heat: NDArray[Any] | None, to_seen: NDArray[np.float64], shape: tuple
     i, j = np.meshgrid(*map(np.arange, shape[:2]), indexing="ij")
     for k in range(shape[2]):
         places = apply_affine(to_seen, np.stack([i, j, np.full_like(i, k)], axis=-1))
-        moved[:, :, k] = map_coordinates(heat, np.moveaxis(places, -1, 0), order=1, mode="constant")
+        places = np.moveaxis(places, -1, 0).round(6)  # a slice that rounding puts beside the heat would have none
+        moved[:, :, k] = map_coordinates(heat, places, order=1, mode="constant")
     return moved

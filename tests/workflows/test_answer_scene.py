@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import io
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
 from nibabel.affines import apply_affine
+from PIL import Image
 
-from medresnet3d.io import Volume
+from medresnet3d.io import Volume, load
+from medresnet3d.reports import classification_card
+from medresnet3d.transforms.planar import picture_inference
 from medresnet3d.workflows.answer_scene import answer_scene
 from medresnet3d.workflows.prediction import Prediction
 from tests.workflows.conftest import OBLIQUE, orthogonal
@@ -61,3 +67,25 @@ def test_nothing_is_shown_of_an_input_that_was_not_kept() -> None:
 def test_a_scene_without_heat() -> None:
     scene = answer_scene(prediction(crop((20, 25, 22))), None, None)
     assert scene is not None and scene.heat is None
+
+
+def test_a_photograph_is_shown_whole_upright_and_in_colour_with_the_heat_in_its_place(tmp_path: Path) -> None:
+    pixels = np.zeros((40, 60, 3), dtype=np.uint8)  # rows, columns
+    pixels[:4, :4] = (250, 10, 20)
+    pixels[30:34, 40:44] = (0, 0, 255)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    volume = load(tmp_path / "a.png")
+    seen = picture_inference(20)({"image": volume})["image"]
+    spot = torch.as_tensor(seen)[2] - torch.as_tensor(seen)[0]  # bluest where the network's picture has the blue spot
+    heat = (spot == spot.max()).numpy().astype(np.float32)
+    given = Prediction("case", "classification", ("a", "b"), volume=volume, affine=volume.affine, input_tensor=seen)
+    scene = answer_scene(given, heat, "dermoscopy")
+    assert scene is not None and scene.heat is not None and scene.affine is None
+    card = classification_card("case", scene.pixels, [0.2, 0.8], ["a", "b"], heat=scene.heat, scroll=False)
+    assert card.view is not None
+    (plane,) = card.view.planes
+    assert plane.name == "image" and not any(plane.letters)
+    shown = np.asarray(Image.open(io.BytesIO(plane.image)).resize((60, 40), Image.Resampling.NEAREST))
+    assert shown[1, 1].tolist() == [250, 10, 20] and shown[32, 42].tolist() == [0, 0, 255]
+    columns, rows = np.unravel_index(scene.heat.argmax(), scene.heat.shape)[:2]
+    assert 29 <= 39 - rows <= 34 and 39 <= columns <= 44

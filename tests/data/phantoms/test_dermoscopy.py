@@ -62,8 +62,8 @@ def test_the_official_layout_is_prepared_by_the_adapter(tmp_path: Path) -> None:
     assert (tmp_path / "ISBI2016_ISIC_Part3B_Test_Data" / "ISIC_0010000_Segmentation.png").is_file()
 
 
-def test_impossible_wishes() -> None:
+def test_impossible_wishes(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="difficulty is 2"):
         skin_lesion(0, True, difficulty=2)
     with pytest.raises(ConfigError, match="have not both classes"):
-        write_isic2016("unused", 2, 1)
+        write_isic2016(tmp_path, 2, 1)
