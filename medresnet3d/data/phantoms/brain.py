@@ -1,25 +1,30 @@
 """Synthetic brains: skull-stripped T1-like volumes with their tissue labels, and whole heads around them.
 
-They are drawn, not simulated: an ellipsoid of fluid, a folded sheet of grey matter on white matter, two ventricles and
-deep grey nuclei, with partial volume, a smooth field and noise. Good for tests of plumbing, never for claims about real
-brains.
+They are drawn, not simulated: an ellipsoid of fluid, a folded sheet of grey matter on white matter, two ventricles,
+deep grey nuclei and, where wanted, two hippocampi, with partial volume, a smooth field and noise. Good for tests of
+plumbing, never for claims about real brains. Cohorts of people with an age and a diagnosis:
+:mod:`medresnet3d.data.phantoms.mri`.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
 from medresnet3d.io.atomic import atomic_path, atomic_write_text
 
 LABELS = {"0": "background", "1": "CSF", "2": "grey matter", "3": "white matter"}
 TISSUE = np.array([0.0, 350.0, 700.0, 1000.0])  # intensity by label
 SKULL, SCALP = 60.0, 1050.0
+HIPPOCAMPUS_PLACE, HIPPOCAMPUS_AXES = (0.3, -0.05, -0.24), (0.085, 0.21, 0.085)
+"""Middle of the right one (its mirror image is the left one) and half axes at full size."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +35,13 @@ class BrainPhantom:
         image: intensities (i, j, k), int16, background 0 unless noise was asked for.
         labels: tissue labels (i, j, k), uint8, 0 to 3; the truth by construction.
         affine: (4, 4) to millimetres in RAS+.
+        hippocampi: mask of the hippocampi (i, j, k), uint8, 1 left and 2 right; empty where none were asked for.
     """
 
     image: np.ndarray
     labels: np.ndarray
     affine: np.ndarray
+    hippocampi: np.ndarray
 
 
 def _ellipsoid(points: np.ndarray, centre: tuple[float, ...], axes: tuple[float, ...]) -> np.ndarray:
@@ -49,12 +56,14 @@ def _smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: float
     return np.asarray(field / field.std())
 
 
-def _tissue(points: np.ndarray, rng: np.random.Generator, ventricles: float) -> np.ndarray:
+def _tissue(
+    points: np.ndarray, rng: np.random.Generator, ventricles: float, sulci: float, axes: Sequence[float]
+) -> np.ndarray:
     """Labels of one brain in coordinates from -1 to 1."""
     size = points.shape[1]
-    hull = _ellipsoid(points, (0, 0, 0.05), tuple(np.array([0.62, 0.78, 0.6]) * rng.uniform(0.95, 1.05, 3)))
+    hull = _ellipsoid(points, (0, 0, 0.05), tuple(np.array(axes) * rng.uniform(0.95, 1.05, 3)))
     folded = hull + 0.07 * _smooth_noise(rng, hull.shape, size / 28)
-    cortex = (folded > 0.1) & (hull > 0.03)
+    cortex = (folded > 0.1 + 0.08 * sulci) & (hull > 0.03)
     depth = ndimage.distance_transform_edt(cortex) / size
     labels = np.where(hull > 0, 1, 0) + cortex + (depth > 0.045)
     for side in (-1, 1):
@@ -65,12 +74,39 @@ def _tissue(points: np.ndarray, rng: np.random.Generator, ventricles: float) -> 
     return np.asarray(labels, dtype=np.uint8)
 
 
+def _add_hippocampi(points: np.ndarray, labels: np.ndarray, volume: float) -> np.ndarray:
+    """Paint two hippocampi into ``labels`` and give their mask; fluid fills what is missing to the full volume."""
+    mask = np.zeros(labels.shape, np.uint8)
+    for number, side in ((1, -1), (2, 1)):
+        centre = (side * HIPPOCAMPUS_PLACE[0], *HIPPOCAMPUS_PLACE[1:])
+        whole = _ellipsoid(points, centre, HIPPOCAMPUS_AXES) > 0
+        shrunk = _ellipsoid(points, centre, tuple(np.array(HIPPOCAMPUS_AXES) * np.cbrt(volume))) > 0
+        labels[whole] = 1
+        labels[shrunk] = 2
+        mask[shrunk] = number
+    return mask
+
+
+def _points(size: int, turn_degrees: Sequence[float], shift: np.ndarray) -> np.ndarray:
+    """Coordinates from -1 to 1 of the voxels (3, i, j, k) in the frame of a head that was turned, then shifted."""
+    axis = np.linspace(-1, 1, size)
+    grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"))
+    moved = grid - np.reshape(shift, (3, 1, 1, 1))
+    turn = Rotation.from_euler("xyz", turn_degrees, degrees=True).as_matrix()
+    return np.asarray(np.tensordot(turn.T, moved, axes=1)) if any(turn_degrees) else moved
+
+
 def brain_phantom(
     seed: int = 0,
     size: int = 64,
     *,
     spacing: float = 1.0,
     ventricles: float = 0.5,
+    sulci: float = 0.0,
+    hippocampi: float | None = None,
+    axes: Sequence[float] = (0.62, 0.78, 0.6),
+    turn_degrees: Sequence[float] = (0.0, 0.0, 0.0),
+    shift_mm: Sequence[float] = (0.0, 0.0, 0.0),
     head: bool = False,
     background: float = 0.0,
 ) -> BrainPhantom:
@@ -81,6 +117,11 @@ def brain_phantom(
         size: voxels along each axis.
         spacing: voxel size in mm.
         ventricles: from 0 (narrow) to 1 (wide).
+        sulci: from 0 (narrow) to 1 (wide): how far the cortex has withdrawn from the hull.
+        hippocampi: volume as a fraction of the full one, in whose place there is fluid otherwise; None draws none.
+        axes: half axes of the hull (right, anterior, superior), as fractions of half the volume's edge.
+        turn_degrees: rotation of the head about the axes right, anterior and superior, in this order.
+        shift_mm: shift of the head along these axes.
         head: surround the brain with skull, scalp and a neck that runs out of the volume.
         background: standard deviation of the air's noise; 0 leaves the air exactly zero.
 
@@ -88,9 +129,9 @@ def brain_phantom(
         image, labels and affine of the phantom.
     """
     rng = np.random.default_rng(seed)
-    axis = np.linspace(-1, 1, size)
-    points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"))
-    labels = _tissue(points, rng, ventricles)
+    points = _points(size, turn_degrees, np.asarray(shift_mm, dtype=float) * 2 / (spacing * (size - 1)))
+    labels = _tissue(points, rng, ventricles, sulci, axes)
+    mask = np.zeros(labels.shape, np.uint8) if hippocampi is None else _add_hippocampi(points, labels, hippocampi)
     image = ndimage.gaussian_filter(TISSUE[labels], 0.5)
     inside = labels > 0
     if head:
@@ -104,7 +145,7 @@ def brain_phantom(
     image = np.where(inside, np.maximum(image, 1), air)
     affine = np.diag([spacing, spacing, spacing, 1.0])
     affine[:3, 3] = -spacing * (size - 1) / 2
-    return BrainPhantom(np.rint(image).astype(np.int16), labels, affine)
+    return BrainPhantom(np.rint(image).astype(np.int16), labels, affine, mask)
 
 
 def write_brain_phantoms(folder: str | Path, count: int, seed: int = 0, size: int = 64) -> Path:

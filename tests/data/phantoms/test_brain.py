@@ -58,3 +58,24 @@ def test_written_phantoms_are_a_manifest_that_reads_back(tmp_path: Path) -> None
     assert np.array_equal(image.array, expected.image)
     assert np.array_equal(label.array, expected.labels)
     assert image.affine == pytest.approx(expected.affine)
+
+
+def test_hippocampi_are_grey_in_a_room_of_full_size_and_lie_left_and_right() -> None:
+    whole, shrunk = (brain_phantom(0, 64, hippocampi=volume) for volume in (1.0, 0.5))
+    sizes = [(phantom.hippocampi > 0).sum() for phantom in (whole, shrunk)]
+    assert sizes[1] == pytest.approx(0.5 * sizes[0], rel=0.1)
+    assert (shrunk.labels[shrunk.hippocampi > 0] == 2).all()
+    assert (shrunk.labels[(whole.hippocampi > 0) & (shrunk.hippocampi == 0)] == 1).all()
+    right = np.argwhere(whole.hippocampi == 2).mean(0)
+    assert right[0] > 32 > np.argwhere(whole.hippocampi == 1).mean(0)[0]
+    assert not brain_phantom(0, 32).hippocampi.any()
+
+
+def test_a_turned_head_is_the_same_head() -> None:
+    straight = brain_phantom(0, 48, spacing=2.0)
+    moved = brain_phantom(0, 48, spacing=2.0, shift_mm=(10.0, 0, 0))
+    middles = [np.argwhere(phantom.labels > 0).mean(0) for phantom in (straight, moved)]
+    np.testing.assert_allclose(middles[1] - middles[0], [5, 0, 0], atol=0.2)
+    turned = brain_phantom(0, 48, turn_degrees=(0, 0, 90.0))
+    extents = [np.ptp(np.argwhere(phantom.labels > 0), axis=0) for phantom in (straight, turned)]
+    np.testing.assert_allclose(extents[1][[1, 0, 2]], extents[0], atol=1)

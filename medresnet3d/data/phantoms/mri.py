@@ -1,0 +1,222 @@
+"""People with an age and perhaps Alzheimer's disease, as phantom brains in the official layouts of public collections.
+
+What changes is what changes in people, in kind if not in measure: with age the ventricles and sulci widen and the
+hippocampi lose a little; with the disease the hippocampi lose up to half of their volume and the ventricles widen
+further. Every person's brain differs in shape, folds and scanner noise besides, and every head lies a little otherwise
+in its scanner. All scans are skull-stripped, also where the collection's own are whole heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from medresnet3d.data.collections.adni import CLINICAL, MIMIC_TABLES
+from medresnet3d.data.phantoms.brain import BrainPhantom, brain_phantom
+from medresnet3d.data.phantoms.cohorts import as_phantoms
+from medresnet3d.data.preparation.mimics import write_table
+from medresnet3d.data.preparation.prepare import prepare
+from medresnet3d.data.preparation.volumes import write_analyze
+from medresnet3d.errors import ConfigError
+from medresnet3d.io import save_nifti
+
+YOUNGEST, OLDEST = 20.0, 86.0
+FIELD_MM = 192.0
+HULL = (0.66, 0.82, 0.54)
+"""Half axes of a brain, flatter than the default, so that a head tilted to the side looks tilted."""
+
+GROUPS = ("CN", "MCI", "AD")
+ATROPHY = {"CN": 0.0, "MCI": 0.5, "AD": 1.0}
+SITES = ("Guys", "HH", "IOP")
+
+
+@dataclass(frozen=True)
+class Person:
+    """What is known of a phantom's person.
+
+    Args:
+        number: from 0; with ``seed`` it decides shape, noise and pose.
+        seed: of the cohort.
+        age: in years.
+        atrophy: by disease, from 0 (none) to 1 (Alzheimer's disease).
+        group: ``CN``, ``MCI`` or ``AD``.
+    """
+
+    number: int
+    seed: int
+    age: float
+    atrophy: float = 0.0
+    group: str = "CN"
+
+    @property
+    def sex(self) -> int:
+        """1 male, 2 female."""
+        return 1 + self.number % 2
+
+
+def ageing(age: float, atrophy: float, rng: np.random.Generator, spread: float = 0.05) -> dict[str, float]:
+    """The arguments of :func:`~medresnet3d.data.phantoms.brain.brain_phantom` at an age, with differences of people.
+
+    Args:
+        age: in years.
+        atrophy: by disease, from 0 to 1.
+        rng: of the differences.
+        spread: their standard deviation, as a fraction of each range.
+    """
+    old = (age - YOUNGEST) / (OLDEST - YOUNGEST)
+    ventricles, sulci, loss = rng.normal(0, spread, 3)
+    return {
+        "ventricles": float(np.clip(0.05 + 0.75 * old + 0.2 * atrophy + ventricles, 0, 1.2)),
+        "sulci": float(np.clip(0.5 * old + 0.3 * atrophy + sulci, 0, 1)),
+        "hippocampi": float(np.clip(1 - 0.12 * old - 0.5 * atrophy + loss, 0.2, 1.2)),
+    }
+
+
+def person_phantom(person: Person, size: int = 48, turn_degrees: float = 10.0, shift_mm: float = 6.0) -> BrainPhantom:
+    """Draw the brain of a person, 192 mm of field in ``size`` voxels, turned and shifted at random.
+
+    Args:
+        person: whose.
+        size: voxels along each axis.
+        turn_degrees: largest turn about each axis.
+        shift_mm: largest shift along each axis.
+    """
+    rng = np.random.default_rng([person.seed, person.number, 41])
+    return brain_phantom(
+        int(rng.integers(2**31)),
+        size,
+        spacing=FIELD_MM / size,
+        axes=HULL,
+        turn_degrees=rng.uniform(-turn_degrees, turn_degrees, 3).tolist(),
+        shift_mm=rng.uniform(-shift_mm, shift_mm, 3).tolist(),
+        **ageing(person.age, person.atrophy, rng),
+    )
+
+
+def healthy(people: int, seed: int) -> Iterator[Person]:
+    """People from 20 to 86 years, evenly spread over the ages, in random order."""
+    rng = np.random.default_rng([seed, people, 20])
+    ages = np.linspace(YOUNGEST, OLDEST, people) + rng.uniform(-1, 1, people)
+    for number, age in enumerate(rng.permutation(ages).tolist()):
+        yield Person(number, seed, round(age, 2))
+
+
+def patients(people: int, seed: int, groups: Sequence[str] = GROUPS) -> Iterator[Person]:
+    """People from 60 to 86 years, of each group in turn; the disease is at a point of its own in each of them."""
+    rng = np.random.default_rng([seed, people, 60])
+    for number in range(people):
+        group = groups[number % len(groups)]
+        atrophy = float(np.clip(ATROPHY[group] + rng.normal(0, 0.08), 0, 1.2)) if group != "CN" else 0.0
+        yield Person(number, seed, round(float(rng.uniform(60, OLDEST)), 1), atrophy, group)
+
+
+def write_ixi(folder: str | Path, people: int = 12, seed: int = 0, size: int = 48, turn_degrees: float = 10.0) -> Path:
+    """Write healthy people as IXI lays them out: ``IXI.csv`` and flat T1 files with sagittal slices.
+
+    Args:
+        folder: created if absent.
+        people: how many.
+        seed: the same seed writes the same files.
+        size: voxels along each axis.
+        turn_degrees: see :func:`person_phantom`.
+
+    Returns:
+        The folder.
+    """
+    folder = Path(folder)
+    header = ["IXI_ID", "SEX_ID (1=m, 2=f)", "HEIGHT", "WEIGHT", "ETHNIC_ID", "MARITAL_ID", "OCCUPATION_ID"]
+    rows: list[list[object]] = [[*header, "QUALIFICATION_ID", "DOB", "DATE_AVAILABLE", "STUDY_DATE", "AGE"]]
+    for person in healthy(people, seed):
+        code, site = 2 + person.number, SITES[person.number % len(SITES)]
+        rows.append([code, person.sex, 170, 70, 1, 4, 1, 5, "", 1, "2005-11-25", person.age])
+        phantom = person_phantom(person, size, turn_degrees)
+        affine = phantom.affine[:, [1, 2, 0, 3]]  # sagittal slices: i is anterior, j superior, k right
+        name = f"IXI{code:03d}-{site}-{700 + person.number:04d}-T1.nii.gz"
+        save_nifti(phantom.image.transpose(1, 2, 0), affine, folder / "IXI-T1" / name)
+    write_table(folder / "IXI.csv", rows)
+    return folder
+
+
+def write_oasis1(
+    folder: str | Path, people: int = 12, seed: int = 0, size: int = 48, turn_degrees: float = 0.0
+) -> Path:
+    """Write people as OASIS-1 lays them out: Analyze files on discs, a third of them with a CDR above 0.
+
+    The official ``T88_111`` images are aligned to an atlas, hence no turn by default; arguments as :func:`write_ixi`.
+    """
+    folder = Path(folder)
+    header = ["ID", "M/F", "Hand", "Age", "Educ", "SES", "MMSE", "CDR", "eTIV", "nWBV", "ASF", "Delay"]
+    rows: list[list[object]] = [header]
+    for person in patients(people, seed, ("CN", "CN", "AD")):
+        number = person.number + 1
+        session = f"OAS1_{number:04d}_MR1"
+        cdr = "0" if person.group == "CN" else ("0.5", "1")[person.number % 2]
+        rated = [3, 2, 29 if person.group == "CN" else 22, cdr]
+        rows.append([session, "MF"[person.number % 2], "R", round(person.age), *rated, 1450, 0.75, 1.2, "N/A"])
+        phantom = person_phantom(person, size, turn_degrees, shift_mm=0.0)
+        base = folder / f"disc{1 + person.number // 40}" / session
+        stem = f"{session}_mpr_n{3 + number % 4}_anon_111_t88_masked_gfc"
+        sizes = [FIELD_MM / size] * 3
+        # axes of Analyze files: transverse slices, columns towards the left in the convention of `io.analyze`
+        write_analyze(base / "PROCESSED" / "MPRAGE" / "T88_111" / f"{stem}.img", phantom.image[::-1], sizes)
+        write_analyze(base / "FSL_SEG" / f"{stem}_fseg.img", phantom.labels[::-1], sizes)
+    write_table(folder / "oasis_cross-sectional.csv", rows)
+    return folder
+
+
+def write_adni(folder: str | Path, people: int = 15, seed: int = 0, size: int = 48, turn_degrees: float = 10.0) -> Path:
+    """Write healthy people and patients in turn as ADNI lays them out, with ``ADNIMERGE.csv``; as :func:`write_ixi`."""
+    folder = Path(folder)
+    table: list[list[str]] = [list(MIMIC_TABLES[0])]
+    day = "2006-04-18_08_20_30.0"
+    for person in patients(people, seed):
+        name, image = f"{2 + person.number % 3:03d}_S_{295 + person.number:04d}", f"I{13700 + person.number}"
+        group = {"CN": "CN", "MCI": ("EMCI", "LMCI")[person.number % 2], "AD": "AD"}[person.group]
+        known = {"PTID": name, "VISCODE": "bl", "EXAMDATE": "2006-04-20", "DX_bl": group, "AGE": person.age}
+        known |= {"PTGENDER": ("Male", "Female")[person.sex - 1], "PTEDUCAT": 16, "APOE4": 0, "MMSE": 28}
+        row: list[object] = [295 + person.number, *(known.get(column, "") for column in CLINICAL.values())]
+        table.append([str(cell) for cell in row])
+        phantom = person_phantom(person, size, turn_degrees)
+        place = folder / "ADNI" / name / "MPR__GradWarp__B1_Correction__N3" / day / image
+        save_nifti(phantom.image, phantom.affine, place / f"ADNI_{name}_MR_MPR_br_raw_2006_1_S13408_{image}.nii")
+    write_table(folder / "ADNIMERGE.csv", table)
+    return folder
+
+
+WRITERS = {"ixi": write_ixi, "oasis1": write_oasis1, "adni": write_adni}
+
+
+def write_brain_cohort(
+    folder: str | Path,
+    collection: str = "ixi",
+    task: str | None = None,
+    people: int = 15,
+    seed: int = 0,
+    size: int = 48,
+    turn_degrees: float = 10.0,
+) -> Path:
+    """Write phantoms in a collection's official layout and prepare them with its adapter.
+
+    Args:
+        folder: gets the layout and ``manifest.json``.
+        collection: ``ixi``, ``oasis1`` or ``adni``.
+        task: of the collection's card; the first by default.
+        people: how many; a fifth of them is held out for validation, and a fifth for the test.
+        seed: the same seed writes the same files.
+        size: voxels along each axis.
+        turn_degrees: largest turn of a head about each axis.
+
+    Returns:
+        Path of the manifest, with training, validation and test lists.
+
+    Raises:
+        ConfigError: if there are no phantoms of that collection.
+    """
+    if collection not in WRITERS:
+        raise ConfigError(f"There are no phantom brains of {collection!r}; choose one of {', '.join(WRITERS)}.")
+    folder = Path(folder)
+    root = WRITERS[collection](folder / collection, people, seed, size, turn_degrees)
+    return as_phantoms(prepare(collection, root, folder / "manifest.json", task=task, seed=seed).path)

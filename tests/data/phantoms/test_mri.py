@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medresnet3d.data import items
+from medresnet3d.data.phantoms.mri import (
+    Person,
+    ageing,
+    healthy,
+    patients,
+    person_phantom,
+    write_brain_cohort,
+)
+from medresnet3d.errors import ConfigError
+from medresnet3d.io import load
+
+
+@pytest.mark.parametrize(
+    ("collection", "task", "labels"),
+    [("ixi", "age", None), ("oasis1", "dementia", {0, 1}), ("adni", "diagnosis", {0, 1, 2})],
+)
+def test_each_layout_is_read_by_its_adapter(
+    collection: str, task: str, labels: set[int] | None, tmp_path: Path
+) -> None:
+    manifest = write_brain_cohort(tmp_path, collection, task, people=15, size=24)
+    listed = {section: items(manifest, section) for section in ("training", "validation", "test")}  # type: ignore[arg-type]
+    assert [len(found) for found in listed.values()] == [9, 3, 3]
+    everyone = [item for found in listed.values() for item in found]
+    assert len({item["patient"] for item in everyone}) == 15
+    if labels:
+        assert {item["label"] for item in everyone} == labels
+    content = json.loads(manifest.read_text())
+    assert content["name"].startswith("phantoms in the layout of") and content["licence"] == "Apache-2.0"
+
+
+def test_the_written_scan_is_the_drawn_one_in_its_place(tmp_path: Path) -> None:
+    """IXI's sagittal slices and OASIS's Analyze order are undone by reading."""
+    for collection, people, turn, shift in (("ixi", healthy, 10.0, 6.0), ("oasis1", None, 0.0, 0.0)):
+        manifest = write_brain_cohort(tmp_path / collection, collection, people=15, size=24, turn_degrees=turn)
+        drawn = list(people(15, 0)) if people else list(patients(15, 0, ("CN", "CN", "AD")))
+        item = items(manifest, "training")[0]
+        number = int("".join(filter(str.isdigit, item["patient"]))[-4:]) - (2 if collection == "ixi" else 1)
+        number = drawn[number].number
+        expected = person_phantom(drawn[number], 24, turn, shift)
+        volume = load(item["image"])
+        world = np.argwhere(volume.array > 0) @ volume.affine[:3, :3].T + volume.affine[:3, 3]
+        truth = np.argwhere(expected.image > 0) @ expected.affine[:3, :3].T + expected.affine[:3, 3]
+        np.testing.assert_allclose(world.mean(0), truth.mean(0), atol=1e-6)
+        assert sorted(volume.array.ravel()) == sorted(expected.image.ravel())
+
+
+def test_age_widens_and_disease_shrinks() -> None:
+    still = {"turn_degrees": 0.0, "shift_mm": 0.0}
+    young, old, ill = (
+        [person_phantom(Person(n, 0, age, atrophy), 48, **still) for n in range(6)]
+        for age, atrophy in ((22.0, 0.0), (80.0, 0.0), (80.0, 1.0))
+    )
+    fluid = [np.mean([(p.labels == 1).sum() for p in group]) for group in (young, old, ill)]
+    hippocampi = [np.mean([(p.hippocampi > 0).sum() for p in group]) for group in (young, old, ill)]
+    assert fluid[1] > 1.2 * fluid[0]
+    assert hippocampi[0] > hippocampi[1] > 1.3 * hippocampi[2]
+
+
+def test_people_differ_at_one_age() -> None:
+    rng = np.random.default_rng(0)
+    found = [ageing(50.0, 0.0, rng)["hippocampi"] for _ in range(200)]
+    assert 0.03 < np.std(found) < 0.07
+    assert ageing(50.0, 0.3, np.random.default_rng(1), spread=0.0) == ageing(50.0, 0.3, rng, spread=0.0)
+
+
+def test_ages_of_the_healthy_cover_the_range() -> None:
+    ages = sorted(person.age for person in healthy(40, 3))
+    assert ages[0] < 23 and ages[-1] > 83 and max(np.diff(ages)) < 5
+
+
+def test_an_unknown_collection_lists_the_choices(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="choose one of ixi, oasis1, adni"):
+        write_brain_cohort(tmp_path, "ibsr")
