@@ -19,6 +19,7 @@ from torch import nn
 
 from medresnet3d.errors import ConfigError
 from medresnet3d.losses.a_softmax import ASoftmaxLoss
+from medresnet3d.losses.absolute import AbsoluteErrorLoss, HuberLoss
 from medresnet3d.losses.center import CenterLoss
 from medresnet3d.losses.contrastive import ContrastiveLoss
 from medresnet3d.losses.cosface import CosFaceLoss
@@ -56,7 +57,8 @@ REGION_LOSSES: dict[str, Callable[..., nn.Module]] = {
     "generalized_dice_focal": GeneralizedDiceFocalLoss,
     "tversky": TverskyLoss,
 }
-LOSSES = {**LOGIT_LOSSES, **FEATURE_LOSSES, **REGION_LOSSES}
+NUMBER_LOSSES: dict[str, Callable[..., nn.Module]] = {"huber": HuberLoss, "absolute": AbsoluteErrorLoss}
+LOSSES = {**LOGIT_LOSSES, **FEATURE_LOSSES, **REGION_LOSSES, **NUMBER_LOSSES}
 
 
 def build_loss(
@@ -69,11 +71,12 @@ def build_loss(
 ) -> nn.Module:
     """Build a loss by its name.
 
-    There are three kinds: losses of logits, called with (output, label), for classification and, with dense logits,
+    There are four kinds: losses of logits, called with (output, label), for classification and, with dense logits,
     segmentation; losses of features (margin, centre, contrastive) for classifiers, which are a
-    :class:`medresnet3d.losses.margin.MarginLoss` and fed by :class:`medresnet3d.engines.Trainer`; and MONAI's region
-    losses for segmentation, with softmax over the output and labels as class numbers unless the options say otherwise
-    (``sigmoid: true`` for one output).
+    :class:`medresnet3d.losses.margin.MarginLoss` and fed by :class:`medresnet3d.engines.Trainer`; MONAI's region losses
+    for segmentation, with softmax over the output and labels as class numbers unless the options say otherwise
+    (``sigmoid: true`` for one output); and losses of one estimated number, for regression (``mean_square`` does that
+    too).
 
     Args:
         name: a key of :data:`LOSSES`.
