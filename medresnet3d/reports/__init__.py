@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     )
     from medresnet3d.reports.figures import (
         agreement_plot,
+        bland_altman_plot,
         class_bars,
         confusion_plot,
         reliability_plot,
@@ -77,6 +78,7 @@ __all__ = [
     "Viewer",
     "Warnings",
     "agreement_plot",
+    "bland_altman_plot",
     "class_bars",
     "class_map",
     "classification_card",
@@ -109,6 +111,7 @@ _HOMES = {
     "cards": ("classification_card", "failed_card", "regression_card", "scan_card", "segmentation_card"),
     "figures": (
         "agreement_plot",
+        "bland_altman_plot",
         "class_bars",
         "confusion_plot",
         "reliability_plot",

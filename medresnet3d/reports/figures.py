@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 INK = "#75818f"  # grey that can be read on white and on near-black
+_BESIDE: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": 9}
 LINES = ("#0f85b8", "#d9822b", "#1f9d72", "#b55d9a", "#8a8f98")
 
 
@@ -260,6 +261,33 @@ def agreement_plot(predicted: NDArray[Any], truth: NDArray[Any], unit: str = "")
     axes.scatter(truth, predicted, s=24, color=LINES[0], alpha=0.7, linewidths=0)
     suffix = f" ({unit})" if unit else ""
     axes.set(xlabel=f"truth{suffix}", ylabel=f"answer{suffix}")
+    return figure
+
+
+def bland_altman_plot(predicted: NDArray[Any], truth: NDArray[Any], unit: str = "") -> Figure:
+    """Draw the difference of every case over its truth, the mean difference and the 95% limits of agreement.
+
+    J. M. Bland, D. G. Altman. Statistical methods for assessing agreement between two methods of clinical measurement.
+    Lancet 327 (1986). The horizontal axis is the truth, not the mean of the two, since the truth is not a second
+    measurement here; a lean to the mean shows as a slope. The limits are mean +- 1.96 standard deviations, drawn from
+    two cases on.
+    """
+    predicted, truth = np.asarray(predicted, dtype=float), np.asarray(truth, dtype=float)
+    difference = predicted - truth
+    figure, axes = _plot(5.2, 3.6)
+    axes.scatter(truth, difference, s=24, color=LINES[0], alpha=0.7, linewidths=0)
+    mean = float(difference.mean())
+    lines = [(mean, "-")]
+    if len(difference) > 1:
+        reach = 1.96 * float(difference.std(ddof=1))
+        lines += [(mean - reach, "--"), (mean + reach, "--")]
+    for height, style in lines:
+        axes.axhline(height, color=INK, lw=1, ls=style)
+        axes.annotate(
+            f"{height:+.1f}", (1, height), xycoords=("axes fraction", "data"), xytext=(3, 0), **_BESIDE, color=INK
+        )
+    suffix = f" ({unit})" if unit else ""
+    axes.set(xlabel=f"truth{suffix}", ylabel=f"answer less truth{suffix}")
     return figure
 
 

@@ -19,6 +19,7 @@ from medresnet3d.reports import (
     CaseCard,
     Figure,
     agreement_plot,
+    bland_altman_plot,
     class_bars,
     classification_card,
     regression_card,
@@ -29,6 +30,9 @@ from medresnet3d.transforms.load import LoadVolumed
 from medresnet3d.workflows.explanation import explain
 from medresnet3d.workflows.prediction import Prediction
 from medresnet3d.workflows.predictor import Predictor
+
+LEAST_FOR_SLOPE = 5
+"""Cases below which a slope of the differences says nothing."""
 
 
 class Scorer(Protocol):
@@ -276,13 +280,24 @@ class RegressionScorer:
         return dict(regression_metrics(answers, truths, patients, n_boot, seed))
 
     def figures(self) -> list[Figure]:
-        """Draw estimates against the truth."""
+        """Draw estimates against the truth, and the differences over it."""
         answers, truths = (np.asarray([row[key] for row in self.rows]) for key in ("answer", "truth"))
-        return [Figure(agreement_plot(answers, truths, self._unit), "Estimates against the truth.")]
+        about = "Difference of every case (Bland-Altman), its mean (line) and the 95% limits of agreement (dashed)."
+        return [
+            Figure(agreement_plot(answers, truths, self._unit), "Estimates against the truth."),
+            Figure(bland_altman_plot(answers, truths, self._unit), about),
+        ]
 
     def notes(self) -> list[str]:
-        """Nothing needs saying."""
-        return []
+        """Say how far the estimates lean to the mean."""
+        answers, truths = (np.asarray([row[key] for row in self.rows]) for key in ("answer", "truth"))
+        if len(truths) < LEAST_FOR_SLOPE or np.ptp(truths) == 0:
+            return []
+        slope = float(np.polyfit(truths, answers - truths, 1)[0])
+        unit = self._unit or "units"
+        return [
+            f"The difference changes by {10 * slope:+.1f} {unit} over ten {unit} of truth (0 is no lean to the mean)."
+        ]
 
     def card(self, item: Mapping[str, Any], prediction: Prediction) -> CaseCard:
         """Show what the network saw and its estimate."""

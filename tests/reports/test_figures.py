@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 from medresnet3d.errors import DataError
 from medresnet3d.reports import (
     agreement_plot,
+    bland_altman_plot,
     class_bars,
     confusion_plot,
     figure_bytes,
@@ -113,6 +114,17 @@ def test_other_plots() -> None:
     assert "grey matter" in texts(dots) and dots.axes[0].get_xlabel() == "Dice"
     plot = agreement_plot(np.array([40.0, 52.0]), np.array([41.0, 50.0]), "years")
     assert plot.axes[0].get_xlabel() == "truth (years)"
+
+
+def test_bland_altman_shows_mean_difference_and_limits() -> None:
+    truth = np.array([40.0, 50.0, 60.0, 70.0])
+    plot = bland_altman_plot(truth + np.array([1.0, 3.0, 1.0, 3.0]), truth, "years")
+    heights = sorted(float(line.get_ydata()[0]) for line in plot.axes[0].lines)
+    reach = 1.96 * np.std([1.0, 3.0, 1.0, 3.0], ddof=1)
+    np.testing.assert_allclose(heights, [2 - reach, 2, 2 + reach])
+    for words in ("+2.0", "truth (years)", "answer less truth (years)"):
+        assert words in texts(plot)
+    assert len(bland_altman_plot(truth[:1], truth[:1]).axes[0].lines) == 1
 
 
 def test_nothing_is_left_in_pyplot() -> None:

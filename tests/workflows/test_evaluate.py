@@ -133,7 +133,8 @@ def test_regression(tmp_path: Path, cubes: list[dict[str, Any]]) -> None:
     rows = read_csv(tmp_path / "out" / "cases.csv")
     errors = [float(row["answer"]) - 40 - number for number, row in enumerate(rows)]
     assert found["mae"].value == pytest.approx(np.abs(errors).mean())
-    assert (tmp_path / "out" / "report.html").is_file()
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "Bland-Altman" in report and "over ten units of truth" in report
 
 
 def test_patients_of_the_training_are_warned_of(thresholder: Path, scans: list[dict[str, Any]], tmp_path: Path) -> None:
