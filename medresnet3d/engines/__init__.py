@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from medresnet3d._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from medresnet3d.engines.bias_correction import BiasCorrection
     from medresnet3d.engines.checkpoint import load_checkpoint, save_checkpoint
     from medresnet3d.engines.device import (
         distribute,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 # Loaded on first use, so that the precision self-test runs without MONAI.
 _HOMES = {
+    "BiasCorrection": "bias_correction",
     "Evaluator": "evaluator",
     "Precision": "precision",
     "SafeConvolutions": "precision",
@@ -40,6 +42,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "BiasCorrection",
     "Evaluator",
     "Precision",
     "SafeConvolutions",

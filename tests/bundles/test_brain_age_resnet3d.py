@@ -1,0 +1,102 @@
+"""What is special about this bundle: it estimates a number, and corrects its lean to the mean on validation cases."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from medresnet3d.bundle.load import load_config
+from medresnet3d.bundle.registry import find_bundle
+from medresnet3d.data import items
+from medresnet3d.data.phantoms.mri import write_brain_cohort
+from medresnet3d.engines import load_checkpoint
+from medresnet3d.workflows.evaluate import evaluate
+from medresnet3d.workflows.train import train
+
+BUNDLE = find_bundle("brain_age_resnet3d")
+QUICK = {"align": False, "grids": {"slim": [24, 28, 24]}, "voxel_sizes_mm": {"slim": 7.0}, "arch": "resnet10"}
+
+
+def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> None:
+    train_json, inference = (
+        json.loads((BUNDLE / "configs" / f"{name}.json").read_text()) for name in ("train", "inference")
+    )
+    shared = set(train_json) & set(inference) - {"output_dir", "initialize", "run"}
+    assert {"arch", "size", "age_mean", "grids", "voxel_sizes_mm", "align", "template", "network_def"} <= shared
+    assert {key: train_json[key] for key in shared} == {key: inference[key] for key in shared}
+    assert train_json["validate"]["preprocessing"] == inference["preprocessing"]
+
+
+def test_the_published_size_is_one_id() -> None:
+    parser = load_config(BUNDLE, ("inference.json",), {"size": "paper"})
+    with torch.device("meta"):
+        network = parser.get_parsed_content("network_def")
+    assert sum(parameter.numel() for parameter in network.parameters()) == 33_160_513
+    assert parser.get_parsed_content("grid") == [91, 109, 91]
+    assert parser.get_parsed_content("voxel_size_mm") == 2.0
+
+
+def test_train_evaluate_and_report_a_regression(tmp_path: Path) -> None:
+    """A run leaves its corrected weights in a ready bundle, whose answers are in years."""
+    manifest = write_brain_cohort(tmp_path / "cohort", "ixi", "age", people=20, size=24, turn_degrees=0.0)
+    run = train(BUNDLE, manifest, tmp_path / "run", device="cpu", set=QUICK | {"max_epochs": 8, "val_interval": 4})
+    kept = load_checkpoint(run / "checkpoints" / "best.pt")["network"]
+    shipped = torch.load(run / "bundle" / "models" / "model.pt", weights_only=True)
+    assert {name: shipped[name].item() for name in ("slope", "intercept")} == {
+        name: kept[name].item() for name in ("slope", "intercept")
+    }
+    found = evaluate(run, manifest, tmp_path / "out", device="cpu", n_boot=20)
+    assert set(found) == {"mae", "r", "r2"} and found.cases == 4
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "Bland-Altman" in report and "years" in report
+
+
+def learn(manifest: Path, output: Path, shuffle: bool = False, **overrides: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Estimates of the test section, and its truth, after training with or without shuffled ages."""
+    if shuffle:
+        content = json.loads(manifest.read_text())
+        ages = np.random.default_rng(0).permutation([entry["label"] for entry in content["training"]]).tolist()
+        content["training"] = [entry | {"label": age} for entry, age in zip(content["training"], ages, strict=True)]
+        manifest = manifest.with_name("shuffled.json")
+        manifest.write_text(json.dumps(content))
+    settings = {"data": str(manifest), "output_dir": str(output), "device": "cpu", "val_interval": 5, **overrides}
+    parser = load_config(BUNDLE, ("train.json",), QUICK | settings)
+    for part in ("initialize", "run"):
+        parser.get_parsed_content(part)
+    network, prepare = parser.get_parsed_content("network").eval(), parser.get_parsed_content("validate#preprocessing")
+    listed = items(manifest, "test")
+    with torch.inference_mode():
+        answers = [network(prepare(item)["image"].as_tensor()[None]).item() for item in listed]
+    return np.array(answers), np.array([item["label"] for item in listed])
+
+
+def lean(answers: np.ndarray, truth: np.ndarray) -> float:
+    """By how much the difference changes for each year of age."""
+    return float(np.polyfit(truth, answers - truth, 1)[0])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The bias was not corrected")
+def test_ventricles_tell_the_age_and_shuffled_ages_do_not(tmp_path: Path) -> None:
+    manifest = write_brain_cohort(tmp_path / "cohort", "ixi", "age", people=100, size=28, turn_degrees=0.0)
+    answers, truth = learn(manifest, tmp_path / "true", max_epochs=30)
+    by_mean = np.abs(truth - truth.mean()).mean()
+    assert np.abs(answers - truth).mean() < 0.6 * by_mean
+    answers, _ = learn(manifest, tmp_path / "shuffled", shuffle=True, max_epochs=30)
+    assert np.abs(answers - truth).mean() > 0.8 * by_mean
+
+
+@pytest.mark.slow
+def test_the_correction_takes_the_lean_away_at_equal_budget(tmp_path: Path) -> None:
+    """The same training, stopped early so that it leans, with the correction off and on; both on unseen cases."""
+    manifest = write_brain_cohort(tmp_path / "cohort", "ixi", "age", people=150, size=28, turn_degrees=0.0)
+    budget = {"max_epochs": 12, "learning_rate": 0.001, "early_stopping": None, "weight_decay": 1.0}
+    off = lean(*learn(manifest, tmp_path / "off", bias_correction=False, **budget))
+    on = lean(*learn(manifest, tmp_path / "on", bias_correction=True, **budget))
+    assert off < -0.1
+    assert abs(on) < 0.6 * abs(off)
