@@ -124,11 +124,15 @@ class SeededSampler(Sampler[int]):
         self.epoch = epoch
         self.start = start
 
+    def _everything(self) -> np.ndarray:
+        """The samples of an epoch before they are shuffled."""
+        return np.arange(len(self.data_source))
+
     def _order(self) -> np.ndarray:
-        size = len(self.data_source)
-        order = np.arange(size)
+        order = self._everything()
+        size = len(order)
         if self.shuffle:
-            order = np.random.default_rng([self.seed, self.epoch]).permutation(size)
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(order)
         rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         if self.shuffle or size < world_size:
             order = np.resize(order, -(-size // world_size) * world_size)
@@ -172,6 +176,7 @@ def data_loader(
     seed: int = 0,
     num_workers: int = 0,
     drop_last: bool | None = None,
+    sampler: SeededSampler | None = None,
 ) -> SeededDataLoader:
     """Make a loader that gives the same batches for any number of workers and from any batch on.
 
@@ -184,6 +189,7 @@ def data_loader(
         num_workers: worker processes; 0 loads in this process.
         drop_last: leave out the incomplete last batch; ``None`` does so when shuffling more samples than fit in one
             batch (a batch of a single sample breaks batch normalisation, and another epoch sees the ones left out).
+        sampler: of this data set, in place of one that goes through all of it; it says itself whether it shuffles.
 
     Raises:
         DataError: if the data set is empty.
@@ -194,7 +200,8 @@ def data_loader(
         raise DataError("The data set is empty: there is nothing to load; check the manifest's lists.")
     if batch_size != "all" and (not isinstance(batch_size, int) or batch_size < 0):
         raise ConfigError(f'batch_size is {batch_size!r}; give 1 or more, or "all" (or 0) for the whole data set.')
-    sampler = SeededSampler(dataset, shuffle=shuffle, seed=seed)
+    sampler = SeededSampler(dataset, shuffle=shuffle, seed=seed) if sampler is None else sampler
+    shuffle = sampler.shuffle
     samples: int = len(sampler) if batch_size in ("all", 0) else batch_size  # type: ignore[assignment]
     return SeededDataLoader(
         dataset,

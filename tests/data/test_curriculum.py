@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from medresnet3d.data import SeededDataset, data_loader
+from medresnet3d.data.curriculum import CurriculumSampler
+from medresnet3d.errors import ConfigError, DataError
+
+RATINGS = [[1, 1, 1], [5, 5, 4], [2, 2, 1], [4, 4, 3], [5], [2, 4], [1, 2, 1], [4, 5, 4]]
+STAGES = [{"epochs": 2, "distance": 2.0}, {"epochs": 1, "distance": 1.0}]
+
+
+def dataset(ratings: list[list[int]] = RATINGS, **options: Any) -> SeededDataset:
+    return SeededDataset([{"number": n, "malignancy": rating} for n, rating in enumerate(ratings)], **options)
+
+
+def numbers(sampler: CurriculumSampler, epoch: int) -> list[int]:
+    sampler.set_epoch(epoch)
+    return list(sampler)
+
+
+def test_the_first_stage_has_extremes_alone_then_all_come() -> None:
+    sampler = CurriculumSampler(dataset(), STAGES)
+    for epoch in (1, 2):
+        assert set(numbers(sampler, epoch)) == {0, 1, 4, 6}
+    assert set(numbers(sampler, 3)) == {0, 1, 2, 3, 4, 6, 7}
+    for epoch in (4, 9):
+        assert sorted(numbers(sampler, epoch)) == list(range(8))
+
+
+def test_epochs_are_equally_long_and_share_the_samples_evenly() -> None:
+    sampler = CurriculumSampler(dataset(), STAGES)
+    for epoch in range(1, 6):
+        drawn = numbers(sampler, epoch)
+        assert len(drawn) == len(sampler) == 8
+        counts = Counter(drawn).values()
+        assert max(counts) - min(counts) <= 1
+
+
+def test_the_order_depends_on_seed_and_epoch_alone() -> None:
+    one, other = (CurriculumSampler(dataset(), STAGES, seed=3) for _ in range(2))
+    assert numbers(one, 1) == numbers(other, 1) != numbers(one, 2)
+    other.set_epoch(1, start=5)
+    assert list(other) == numbers(one, 1)[5:]
+    assert numbers(CurriculumSampler(dataset(), STAGES, seed=4), 1) != numbers(one, 1)
+
+
+def test_no_stages_are_the_plain_order() -> None:
+    plain = data_loader(dataset(), batch_size=2, shuffle=True, seed=5)
+    sampler = CurriculumSampler(dataset(), seed=5)
+    loader = data_loader(dataset(), batch_size=2, sampler=sampler)
+    for epoch in (1, 2):
+        for each in (plain, loader):
+            each.set_epoch(epoch)
+        assert list(plain.sampler) == list(loader.sampler)
+    assert loader.drop_last is plain.drop_last is True
+
+
+def test_repeats_of_a_case_are_in_the_stage_too() -> None:
+    sampler = CurriculumSampler(dataset(repeats=2), STAGES)
+    assert set(numbers(sampler, 1)) == {0, 1, 4, 6, 8, 9, 12, 14}
+    assert len(sampler) == 16
+
+
+@pytest.mark.parametrize(
+    ("ratings", "stages", "error", "message"),
+    [
+        (RATINGS, [{"epochs": 0, "distance": 1}], ConfigError, "A stage of a curriculum is"),
+        (RATINGS, [{"epochs": 1}], ConfigError, "A stage of a curriculum is"),
+        ([[5], [4]], [{"epochs": 1, "distance": 1}], DataError, "not on both sides of it"),
+    ],
+)
+def test_impossible_stages_are_refused(
+    ratings: list[list[int]], stages: list[dict[str, Any]], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        CurriculumSampler(dataset(ratings), stages)
+
+
+def test_missing_ratings_are_named() -> None:
+    data = SeededDataset([{"case": "a", "malignancy": [5]}, {"case": "b"}])
+    with pytest.raises(DataError, match=r"1 of 2 training cases \(the first is b\).*set `curriculum` to \[\]"):
+        CurriculumSampler(data, STAGES)
