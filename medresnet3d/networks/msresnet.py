@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from medresnet3d.errors import ConfigError
+from medresnet3d.names import require_name
 from medresnet3d.networks.classifier_base import ClassifierBase
 from medresnet3d.networks.layers.choice import LayerChoice
-from medresnet3d.networks.names import require_name
 from medresnet3d.networks.resnet import shortcut
 from medresnet3d.networks.slice_vote import SliceVote
 from medresnet3d.networks.width import scaled

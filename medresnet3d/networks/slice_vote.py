@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from medresnet3d.networks.names import require_name
+from medresnet3d.names import require_name
 
 VOTES = ("mean", "product", "majority")
 
