@@ -46,12 +46,11 @@ class MultiViewClassifier(nn.Module):
         """Features of all views one after the other, (B, views * features)."""
         parts: list[torch.Tensor] = []
         for trunk in self.trunks:
-            if len(self.trunks) == 1:
-                for view in range(self.views):
-                    parts.append(trunk.forward_features(x[:, view : view + 1]))
-            else:
+            # a trunk of its own sees the next view, one for all sees every view
+            seen = self.views if len(self.trunks) == 1 else 1
+            for _ in range(seen):
                 view = len(parts)
-                parts.append(trunk.forward_features(x[:, view : view + 1]))
+                parts.append(trunk.forward_features(x[:, view : view + 1]))  # type: ignore[operator]
         return torch.cat(parts, dim=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

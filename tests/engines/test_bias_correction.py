@@ -60,6 +60,41 @@ def test_disabled_it_does_nothing(tmp_path: Path) -> None:
     assert network.slope.item() == 1.0
 
 
+def readings(count: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """Images whose brightness follows the age, with as much noise of its own as ages vary: half of it is not age."""
+    age = 20 + 60 * torch.rand(count, 1, generator=generator)
+    brightness = (age - 50 + 17.3 * torch.randn(count, 1, generator=generator)) / 17.3
+    return {
+        "image": brightness[:, :, None, None] + 0.1 * torch.randn(count, 1, 4, 4, generator=generator),
+        "label": age,
+    }
+
+
+def lean(corrected: bool, seed: int, folder: Path) -> float:
+    """By how much the difference of unseen cases changes for each year of age, after one and the same training."""
+    generator = torch.Generator().manual_seed(seed)
+    train, validation, test = (readings(count, generator) for count in (400, 300, 600))
+    torch.manual_seed(seed)
+    network = NumberRegressor(nn.Sequential(nn.Flatten(), nn.Linear(16, 1)), 50.0, 18.0)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+    for _ in range(300):
+        optimizer.zero_grad()
+        nn.functional.mse_loss(network(train["image"]), train["label"]).backward()
+        optimizer.step()
+    BiasCorrection(network, [validation], folder, CPU, enabled=corrected).run()
+    with torch.no_grad():
+        difference = network.eval()(test["image"]) - test["label"]
+    centred = test["label"] - test["label"].mean()
+    return float((centred * difference).sum() / centred.square().sum())
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_correction_takes_away_the_lean_of_unseen_cases(seed: int, tmp_path: Path) -> None:
+    off, on = (lean(corrected, seed, tmp_path) for corrected in (False, True))
+    assert -0.65 < off < -0.35
+    assert abs(on) < 0.2
+
+
 def test_another_network_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="needs a network of `build_regressor`, not _Mean"):
         BiasCorrection(_Mean(), BATCHES, tmp_path, CPU)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -57,7 +58,7 @@ class Person:
         return 1 + self.number % 2
 
 
-def ageing(age: float, atrophy: float, rng: np.random.Generator, spread: float = 0.05) -> dict[str, float]:
+def ageing(age: float, atrophy: float, rng: np.random.Generator, spread: float = 0.05) -> dict[str, Any]:
     """The arguments of :func:`~medresnet3d.data.phantoms.brain.brain_phantom` at an age, with differences of people.
 
     Args:
@@ -149,7 +150,7 @@ def write_oasis1(
     """
     folder = Path(folder)
     header = ["ID", "M/F", "Hand", "Age", "Educ", "SES", "MMSE", "CDR", "eTIV", "nWBV", "ASF", "Delay"]
-    rows: list[list[object]] = [header]
+    rows: list[list[object]] = [[*header]]
     for person in patients(people, seed, ("CN", "CN", "AD")):
         number = person.number + 1
         session = f"OAS1_{number:04d}_MR1"

@@ -19,7 +19,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_adapter_finds_each_nodule_where_it_was_drawn(root: Path, tmp_path: Path) -> None:
     manifest = prepare("lidc_idri", root, tmp_path / "m.json", folds=0).path
-    listed = sorted(items(manifest, "training"), key=lambda item: item["patient"])
+    listed = sorted(items(manifest, "all"), key=lambda item: item["patient"])
     assert [item["label"] for item in listed] == [0, 1, 0, 1, 0, 1]
     assert all(len(item["malignancy"]) == 4 for item in listed)
     for number, (item, grade) in enumerate(zip(listed, (1, 5, 2, 4, 1, 5), strict=True)):
@@ -40,7 +40,7 @@ def test_the_written_scan_is_the_drawn_one(root: Path) -> None:
 
 def test_label_maps_of_the_outlines_are_the_masks(root: Path, tmp_path: Path) -> None:
     manifest = prepare("lidc_idri", root, tmp_path / "m.json", task="nodules", folds=0).path
-    for number, item in enumerate(sorted(items(manifest, "training"), key=lambda item: item["patient"])):
+    for number, item in enumerate(sorted(items(manifest, "all"), key=lambda item: item["patient"])):
         found = load(item["label"], constant_ok=True)
         _, mask = graded_nodule((1, 5, 2, 4)[number % 4], (2, number), 32)
         drawn = mask[::-1, ::-1, ::2] if found.affine[0, 0] < 0 else mask[:, :, ::2]
