@@ -47,7 +47,7 @@ def test_show_of_every_shipped_bundle_gives_each_inferred_value_its_reason() -> 
         metadata = json.loads((bundle.path / "configs/metadata.json").read_text())
         output = _run("show", bundle.name).output
         assert all(f"{key}: {reason}" in output for key, reason in metadata["inferred"].items())
-        assert all(f"{key}: {name}" in output for key, name in metadata["labels"].items())
+        assert all(f"{key}: {name}" in output for key, name in metadata.get("labels", {}).items())
 
 
 def test_show_as_json_with_weights(tmp_path: Path) -> None:
