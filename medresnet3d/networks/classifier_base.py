@@ -104,7 +104,7 @@ class ClassifierBase(nn.Module):
                     nn.init.zeros_(module.bias)
 
     @torch.jit.unused
-    def stages(self) -> tuple[str, ...]:
+    def stage_patterns(self) -> tuple[str, ...]:
         """Patterns (:func:`re.match`) of the names of parameters in the stem, then in each stage, in order of depth."""
         return self.own_stages
 

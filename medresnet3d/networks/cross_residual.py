@@ -91,7 +91,7 @@ class CrossResNet(ClassifierBase):
         self.bn1 = self.layers.normalisation(channels)
         self.act = self.layers.activation(channels)
         self.maxpool = self.layers.max_pool()
-        self.stages = len(repeats)
+        self.depth = len(repeats)
         for number, blocks in enumerate(repeats):
             planes = scaled(64 * 2**number, self.width)
             made = [BasicBlock(self.layers, channels, planes, 2 if number else 1)]
@@ -103,9 +103,14 @@ class CrossResNet(ClassifierBase):
         self.initialise("fan_out")
         self.finish(channels, num_classes)
 
+    @torch.jit.unused
+    def stage_patterns(self) -> tuple[str, ...]:
+        """As for every classifier; there are as many stages as ``repeats`` has."""
+        return (r"(conv1|bn1|act)\.", *(rf"layer{number + 1}\." for number in range(self.depth)))
+
     def feature_map(self, x: torch.Tensor) -> torch.Tensor:
         """Feature maps in front of the pooling, (B, F, ...)."""
         x = self.maxpool(self.act(self.bn1(self.conv1(x))))
-        for number in range(self.stages):
+        for number in range(self.depth):
             x = self.get_submodule(f"layer{number + 1}")(x)
         return x

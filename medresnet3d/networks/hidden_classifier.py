@@ -41,7 +41,7 @@ class HiddenClassifier(ClassifierBase):
         self.finish(hidden, num_classes)
 
     @torch.jit.unused
-    def stages(self) -> tuple[str, ...]:
+    def stage_patterns(self) -> tuple[str, ...]:
         """The layers up to each pooling, of which the first are the stem, then the hidden layers."""
         names: list[list[str]] = [[]]
         for name, module in self.features.named_children():

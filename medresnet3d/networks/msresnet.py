@@ -95,6 +95,7 @@ class MSResNet(ClassifierBase):
     """
 
     linear_layers: ClassVar[str] = r"downsample"
+    own_stages: ClassVar[tuple[str, ...]] = (r"(conv1|bn1|act)\.", *(rf"stages\.{n}\." for n in (0, 1, 2)))
 
     def __init__(
         self,

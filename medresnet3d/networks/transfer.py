@@ -24,7 +24,7 @@ def freeze_depths(network: nn.Module) -> dict[str, str]:
     Raises:
         ConfigError: if the network has no stages.
     """
-    stages = network.stages() if isinstance(network, ClassifierBase) else ()
+    stages = network.stage_patterns() if isinstance(network, ClassifierBase) else ()
     if not stages:
         raise ConfigError(f"{type(network).__name__} has no stages that could be frozen; set freeze_until=none.")
     names = ("stem", *(f"stage{number}" for number in range(1, len(stages))))

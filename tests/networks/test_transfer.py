@@ -33,7 +33,7 @@ def train_two_steps(network: nn.Module, edge: int = 32) -> None:
 def test_every_parameter_but_the_head_belongs_to_one_stage(arch: str) -> None:
     with torch.device("meta"):
         network = build_classifier(arch, 2, 1, 2, width=0.03125)
-    patterns = network.stages()
+    patterns = network.stage_patterns()
     depths = freeze_depths(network)
     assert list(depths) == ["none", "stem", *(f"stage{n}" for n in range(1, len(patterns))), "all_but_head"]
     frozen_before = 0
