@@ -22,6 +22,7 @@ from monai.utils.enums import SpaceKeys
 from numpy.typing import NDArray
 
 from medresnet3d.errors import AmbiguousInputError, DataError
+from medresnet3d.transforms.batched import carried_out
 from medresnet3d.transforms.ct_augmentation import nodule_cube_augmentation
 from medresnet3d.transforms.load import LoadVolumed
 
@@ -179,6 +180,7 @@ def nodule_cube_training(
     scale: float = 0.1,
     noise: float = 0.02,
     augmentation: str = "light",
+    augmentation_mode: str = "per_sample",
 ) -> Compose:
     """Cubes for training a nodule classifier: read, cut, window, then vary.
 
@@ -195,12 +197,14 @@ def nodule_cube_training(
         scale: largest change of the intensity factor from 1.
         noise: largest standard deviation of the noise, in units of the window.
         augmentation: ``none`` (no shift either), ``light``, ``medium`` or ``strong``.
+        augmentation_mode: ``per_sample``, or ``batched``: the cubes are only shifted here, and the rest is drawn for
+            :class:`medresnet3d.transforms.batched.AugmentedBatch`, which carries it out on the device.
 
     Returns:
         a transform of items with ``image`` (path) and ``label`` to tensors of shape (1, n, n, n).
 
     Raises:
-        ConfigError: if the augmentation is unknown.
+        ConfigError: if the augmentation or its mode is unknown.
     """
     size = _edge(crop_size_mm, spacing)
     low, high = (float(value) for value in intensity_range)
@@ -213,7 +217,7 @@ def nodule_cube_training(
             ScaleIntensityRanged("image", low, high, 0.0, 1.0, clip=True),
             SelectItemsd(TRAINING_ITEMS, allow_missing_keys=True),
             RandSpatialCropd("image", roi_size=size, random_size=False),
-            *changes,
+            *carried_out(changes, augmentation_mode),
             EnsureTyped("image", track_meta=False),
         ],
         log_stats=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from monai.transforms import (
+    MapTransform,
     RandAdjustContrastd,
     RandAffined,
     RandCoarseDropoutd,
@@ -10,7 +11,6 @@ from monai.transforms import (
     RandGaussianNoised,
     RandRotate90d,
     RandScaleIntensityd,
-    Transform,
 )
 
 from medresnet3d.errors import ConfigError
@@ -19,7 +19,7 @@ from medresnet3d.errors import ConfigError
 STRENGTHS = ("none", "light", "medium", "strong")
 
 
-def nodule_cube_augmentation(strength: str, size: int, scale: float = 0.1, noise: float = 0.02) -> list[Transform]:
+def nodule_cube_augmentation(strength: str, size: int, scale: float = 0.1, noise: float = 0.02) -> list[MapTransform]:
     """Random transforms of a windowed cube under ``image``, (1, n, n, n) with values 0 to 1.
 
     =========  ====================================================================================================
@@ -45,7 +45,7 @@ def nodule_cube_augmentation(strength: str, size: int, scale: float = 0.1, noise
     level = STRENGTHS.index(strength)
     if level == 0:
         return []
-    chain: list[Transform] = [RandFlipd("image", prob=0.5, spatial_axis=axis) for axis in range(3)]
+    chain: list[MapTransform] = [RandFlipd("image", prob=0.5, spatial_axis=axis) for axis in range(3)]
     planes = ((0, 1), (0, 2), (1, 2))
     chain += [RandRotate90d("image", prob=0.5, max_k=3, spatial_axes=plane) for plane in planes]
     if level > 1:
@@ -61,7 +61,7 @@ def nodule_cube_augmentation(strength: str, size: int, scale: float = 0.1, noise
     return chain
 
 
-def _deformations(prob: float, factor: int) -> list[Transform]:
+def _deformations(prob: float, factor: int) -> list[MapTransform]:
     """A small affine map and a change of contrast; ``factor`` 1 is up to 10 degrees and a tenth of scaling."""
     return [
         RandAffined(

@@ -45,6 +45,7 @@ CHOICES = [
     ("l1", 0.001),
     ("batch_size", "all"),
     *(("augmentation", name) for name in ("none", "light", "medium", "strong")),
+    ("augmentation_mode", "batched"),
     ("training_fraction", 0.5),
 ]
 
