@@ -40,7 +40,7 @@ def read_voxels(slices: Sequence[Slice], name: str, notes: list[str]) -> NDArray
     for syntax in {one.dataset.file_meta.TransferSyntaxUID for one in slices}:
         require_decoder(syntax, name)
     scales = {(one.slope, one.intercept) for one in slices}
-    if _is_inverted(slices[0].dataset):
+    if is_inverted(slices[0].dataset):
         notes.append("The image is stored inverted (MONOCHROME1); it was turned so that bright means high.")
     if len(scales) > 1:
         return _rescaled_one_by_one(slices, name).T
@@ -85,12 +85,13 @@ def _planes(slices: Sequence[Slice], name: str) -> Iterator[NDArray[Any]]:
             yield _upright(plane, one.dataset)
 
 
-def _is_inverted(dataset: Dataset) -> bool:
+def is_inverted(dataset: Dataset) -> bool:
+    """Whether a picture is stored with bright as low, so that :func:`read_voxels` turns it."""
     return text(dataset, "PhotometricInterpretation") == "MONOCHROME1" and text(dataset, "Modality") not in PHYSICAL
 
 
 def _upright(plane: NDArray[Any], dataset: Dataset) -> NDArray[Any]:
-    if not _is_inverted(dataset):
+    if not is_inverted(dataset):
         return plane
     bits = int(number(dataset, "BitsStored") or plane.dtype.itemsize * 8)
     if plane.dtype.kind == "i":

@@ -214,7 +214,7 @@ class AugmentedBatch:
 
     def __call__(
         self,
-        batchdata: dict[str, Any],
+        batchdata: dict[Any, Any],
         device: str | torch.device | None = None,
         non_blocking: bool = False,
         **kwargs: Any,

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from medresnet3d.errors import DataError
 from medresnet3d.io import Volume, as_volume, load, require_same_grid
+from medresnet3d.io.dicom_voi import with_voi_lut
 
 MAX_NAMED_VALUES = 5
 
@@ -39,6 +40,8 @@ class LoadVolumed(MapTransform):
         num_classes: number of classes, background included; label maps must stay below it.
         dtype: type of images.
         label_dtype: type of label maps.
+        voi_lut: give DICOM images (mammograms) as their makers show them, see
+            :func:`medresnet3d.io.dicom_voi.with_voi_lut`.
 
     Raises:
         DataError: from :func:`medresnet3d.io.load`; or if a label map has values that are not whole numbers or lie
@@ -60,6 +63,7 @@ class LoadVolumed(MapTransform):
         num_classes: int | None = None,
         dtype: DtypeLike = np.float32,
         label_dtype: DtypeLike = np.uint8,
+        voi_lut: bool = False,
     ) -> None:
         self.label_keys = tuple(ensure_tuple(label_keys))
         every = dict.fromkeys((*ensure_tuple(keys), *self.label_keys))
@@ -67,6 +71,7 @@ class LoadVolumed(MapTransform):
         self.num_classes = num_classes
         self.dtype = np.dtype(dtype)
         self.label_dtype = np.dtype(label_dtype)
+        self.voi_lut = voi_lut
 
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         """Give a copy of ``data`` with its images and label maps read."""
@@ -76,6 +81,8 @@ class LoadVolumed(MapTransform):
         for key in self.key_iterator(item):
             is_label = key in self.label_keys
             volumes = [_volume(source, is_label) for source in _sources(item[key])]
+            if self.voi_lut and not is_label:
+                volumes = [with_voi_lut(volume) for volume in volumes]
             for other in volumes[1:]:
                 require_same_grid(volumes[0], other)
             if grid is None and not is_label:

@@ -1,0 +1,180 @@
+"""Random changes of colour: of the light, of stains, of single channels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from monai.apps.pathology.transforms.stain import ExtractHEStains
+from monai.transforms import RandomizableTransform
+from numpy.typing import NDArray
+from skimage.color import hed2rgb, hsv2rgb, rgb2hed, rgb2hsv
+
+from medresnet3d.errors import ConfigError
+from medresnet3d.transforms.keyed import RandKeyed
+from medresnet3d.transforms.pictures import COLOURS, Array, PictureTransform, require_colour
+
+STAIN_SPACES = ("hed", "macenko")
+
+
+class _RandColour(PictureTransform, RandomizableTransform):
+    """Base of random changes of colour; a picture that is not changed is given back as it is."""
+
+    def __init__(self, prob: float) -> None:
+        RandomizableTransform.__init__(self, prob)
+
+    def __call__(self, img: Any, randomize: bool = True) -> Any:
+        """Give the picture (3, i, j) with its colours changed, in its own type."""
+        if randomize:
+            self.randomize(img)
+        return super().__call__(img) if self._do_transform else img
+
+
+class RandColourJitter(_RandColour):
+    """Brightness, contrast, saturation and hue, in this order, by factors around 1 (hue: a shift around 0).
+
+    The same four as torchvision's ``ColorJitter``, with contrast about the mean grey.
+
+    Args:
+        prob: how often.
+        brightness: largest change of the factor from 1.
+        contrast: the same.
+        saturation: the same.
+        hue: largest shift, as a share of the circle of hues.
+    """
+
+    def __init__(
+        self,
+        prob: float = 0.5,
+        brightness: float = 0.1,
+        contrast: float = 0.1,
+        saturation: float = 0.1,
+        hue: float = 0.02,
+    ) -> None:
+        super().__init__(prob)
+        self.ranges = (brightness, contrast, saturation, hue)
+        self.drawn = (1.0, 1.0, 1.0, 0.0)
+
+    def randomize(self, data: Any = None) -> None:
+        """Draw the factors and the shift."""
+        super().randomize(None)
+        if self._do_transform:
+            brightness, contrast, saturation, hue = (float(self.R.uniform(-size, size)) for size in self.ranges)
+            self.drawn = (1 + brightness, 1 + contrast, 1 + saturation, hue)
+
+    def change(self, picture: Array) -> Array:
+        """See :class:`medresnet3d.transforms.pictures.PictureTransform`."""
+        require_colour(picture, "colour jitter")
+        brightness, contrast, saturation, hue = self.drawn
+        bright = np.clip(picture * brightness, 0, 1)
+        mean = bright.mean()
+        contrasted = np.clip(mean + contrast * (bright - mean), 0, 1)
+        grey = contrasted.mean(0, keepdims=True)
+        coloured = np.clip(grey + saturation * (contrasted - grey), 0, 1)
+        if hue == 0:
+            return np.asarray(coloured)
+        hsv = rgb2hsv(coloured, channel_axis=0)
+        hsv[0] = (hsv[0] + hue) % 1
+        return np.asarray(hsv2rgb(hsv, channel_axis=0), dtype=np.float32)
+
+
+class RandColourJitterd(RandKeyed):
+    """Dictionary version of :class:`RandColourJitter`."""
+
+    array_class = RandColourJitter
+
+
+class RandRaiseChannel(_RandColour):
+    """Raise one of red, green and blue, as in the augmentation of Qin et al. 2018 for leukocytes.
+
+    Args:
+        prob: how often.
+        amount: smallest and largest share of white that is added.
+    """
+
+    def __init__(self, prob: float = 0.5, amount: tuple[float, float] = (0.0, 0.15)) -> None:
+        super().__init__(prob)
+        self.amount = amount
+        self.channel, self.added = 0, 0.0
+
+    def randomize(self, data: Any = None) -> None:
+        """Draw the channel and the amount."""
+        super().randomize(None)
+        if self._do_transform:
+            self.channel, self.added = int(self.R.randint(COLOURS)), float(self.R.uniform(*self.amount))
+
+    def change(self, picture: Array) -> Array:
+        """See :class:`medresnet3d.transforms.pictures.PictureTransform`."""
+        require_colour(picture, "raising a channel")
+        raised = picture.copy()
+        raised[self.channel] += self.added
+        return raised
+
+
+class RandRaiseChanneld(RandKeyed):
+    """Dictionary version of :class:`RandRaiseChannel`."""
+
+    array_class = RandRaiseChannel
+
+
+class RandStainJitter(_RandColour):
+    """Vary how much of each stain a picture has: its optical density, unmixed, scaled, shifted and mixed again.
+
+    ``hed`` unmixes haematoxylin, eosin and DAB with the fixed colours of Ruifrok and Johnston 2001, as Tellez et al.,
+    "Whole-slide mitosis detection", IEEE TMI 2018, do; ``macenko`` finds the two stains of the picture itself (Macenko et al.,
+    ISBI 2009, by MONAI), which suits blood smears better, since their stains are others; a picture too pale for it is
+    varied as with ``hed``.
+
+    Args:
+        prob: how often.
+        scale: largest change of the factor of a stain from 1.
+        shift: largest amount that is added, in units of the stain.
+        space: ``hed`` or ``macenko``.
+
+    Raises:
+        ConfigError: if the space is neither.
+    """
+
+    def __init__(self, prob: float = 0.5, scale: float = 0.1, shift: float = 0.01, space: str = "hed") -> None:
+        super().__init__(prob)
+        if space not in STAIN_SPACES:
+            raise ConfigError(f"There is no space {space!r} of stains; use {', '.join(STAIN_SPACES)}.")
+        self.scale, self.shift, self.space = scale, shift, space
+        self.factors, self.offsets = np.ones(3), np.zeros(3)
+
+    def randomize(self, data: Any = None) -> None:
+        """Draw a factor and an offset for each stain."""
+        super().randomize(None)
+        if self._do_transform:
+            self.factors = 1 + self.R.uniform(-self.scale, self.scale, 3)
+            self.offsets = self.R.uniform(-self.shift, self.shift, 3)
+
+    def change(self, picture: Array) -> Array:
+        """See :class:`medresnet3d.transforms.pictures.PictureTransform`."""
+        require_colour(picture, "stain jitter")
+        stains = self._own_stains(picture) if self.space == "macenko" else None
+        if stains is None:
+            amounts = rgb2hed(picture, channel_axis=0)
+            changed = amounts * self.factors[:, None, None] + self.offsets[:, None, None]
+            return np.asarray(hed2rgb(changed, channel_axis=0), dtype=np.float32)
+        density = -np.log(np.clip(picture.reshape(COLOURS, -1), 1 / 256, 1)).astype(np.float64)
+        amounts, *_ = np.linalg.lstsq(stains, density, rcond=None)
+        rest = density - stains @ amounts
+        changed = stains @ (amounts * self.factors[:2, None] + self.offsets[:2, None]) + rest
+        return np.exp(-changed).reshape(picture.shape).astype(np.float32)
+
+    @staticmethod
+    def _own_stains(picture: Array) -> NDArray[np.float64] | None:
+        """The two colours of the stains (3, 2), or ``None`` if there is too little of them."""
+        pixels = np.moveaxis(np.rint(picture * 255), 0, -1).reshape(-1, 1, COLOURS)
+        try:
+            stains = ExtractHEStains()(pixels)
+        except (ValueError, np.linalg.LinAlgError):
+            return None
+        return np.asarray(stains, dtype=np.float64)
+
+
+class RandStainJitterd(RandKeyed):
+    """Dictionary version of :class:`RandStainJitter`."""
+
+    array_class = RandStainJitter
