@@ -8,13 +8,14 @@ import numpy as np
 from monai.apps.pathology.transforms.stain import ExtractHEStains
 from monai.transforms import RandomizableTransform
 from numpy.typing import NDArray
-from skimage.color import hed2rgb, hsv2rgb, rgb2hed, rgb2hsv
+from skimage.color import hsv2rgb, rgb2hsv, rgb_from_hed
 
 from medresnet3d.errors import ConfigError
 from medresnet3d.transforms.keyed import RandKeyed
 from medresnet3d.transforms.pictures import COLOURS, Array, PictureTransform, require_colour
 
 STAIN_SPACES = ("hed", "macenko")
+COLLINEAR = 0.97  # cosine beyond which two colours are one stain
 
 
 class _RandColour(PictureTransform, RandomizableTransform):
@@ -121,14 +122,14 @@ class RandStainJitter(_RandColour):
     """Vary how much of each stain a picture has: its optical density, unmixed, scaled, shifted and mixed again.
 
     ``hed`` unmixes haematoxylin, eosin and DAB with the fixed colours of Ruifrok and Johnston 2001, as Tellez et al.,
-    "Whole-slide mitosis detection", IEEE TMI 2018, do; ``macenko`` finds the two stains of the picture itself (Macenko et al.,
-    ISBI 2009, by MONAI), which suits blood smears better, since their stains are others; a picture too pale for it is
-    varied as with ``hed``.
+    "Whole-slide mitosis detection", IEEE TMI 2018, do; ``macenko`` finds the two stains of the picture itself (Macenko
+    et al., ISBI 2009, by MONAI), for other stains than these; a picture in which they cannot be told apart is varied as
+    with ``hed``. What the stains do not explain is kept.
 
     Args:
         prob: how often.
         scale: largest change of the factor of a stain from 1.
-        shift: largest amount that is added, in units of the stain.
+        shift: largest amount that is added, in units of optical density.
         space: ``hed`` or ``macenko``.
 
     Raises:
@@ -154,24 +155,24 @@ class RandStainJitter(_RandColour):
         require_colour(picture, "stain jitter")
         stains = self._own_stains(picture) if self.space == "macenko" else None
         if stains is None:
-            amounts = rgb2hed(picture, channel_axis=0)
-            changed = amounts * self.factors[:, None, None] + self.offsets[:, None, None]
-            return np.asarray(hed2rgb(changed, channel_axis=0), dtype=np.float32)
+            stains = rgb_from_hed.T
+        count = stains.shape[1]
         density = -np.log(np.clip(picture.reshape(COLOURS, -1), 1 / 256, 1)).astype(np.float64)
         amounts, *_ = np.linalg.lstsq(stains, density, rcond=None)
         rest = density - stains @ amounts
-        changed = stains @ (amounts * self.factors[:2, None] + self.offsets[:2, None]) + rest
+        changed = stains @ (amounts * self.factors[:count, None] + self.offsets[:count, None]) + rest
         return np.exp(-changed).reshape(picture.shape).astype(np.float32)
 
     @staticmethod
     def _own_stains(picture: Array) -> NDArray[np.float64] | None:
-        """The two colours of the stains (3, 2), or ``None`` if there is too little of them."""
+        """The two colours of the stains (3, 2), or ``None`` if they cannot be told apart."""
         pixels = np.moveaxis(np.rint(picture * 255), 0, -1).reshape(-1, 1, COLOURS)
         try:
             stains = ExtractHEStains()(pixels)
         except (ValueError, np.linalg.LinAlgError):
             return None
-        return np.asarray(stains, dtype=np.float64)
+        alike = abs(float(stains[:, 0] @ stains[:, 1])) > COLLINEAR
+        return None if alike else np.asarray(stains, dtype=np.float64)
 
 
 class RandStainJitterd(RandKeyed):

@@ -89,7 +89,9 @@ def _window(given: str | Sequence[float]) -> tuple[float, float]:
 
 
 def body_mask(volume: NDArray[Any]) -> Mask:
-    """The patient: the largest part denser than air, threads to the table cut, lungs and bowel filled slice by slice.
+    """The patient: the largest part denser than air, lungs and bowel filled slice by slice.
+
+    Bridges of up to three voxels, e.g. to the table, are cut.
 
     Args:
         volume: HU (i, j, k).
@@ -97,7 +99,7 @@ def body_mask(volume: NDArray[Any]) -> Mask:
     Raises:
         DataError: if nothing is denser than air.
     """
-    dense = ndimage.binary_opening(np.pad(volume > BODY_HU, 1, mode="edge"), iterations=1)[1:-1, 1:-1, 1:-1]
+    dense = ndimage.binary_opening(np.pad(volume > BODY_HU, 2, mode="edge"), iterations=2)[2:-2, 2:-2, 2:-2]
     parts, count = ndimage.label(dense)
     if count == 0:
         raise DataError("there is no body in the scan: nothing is denser than -500 HU; are these Hounsfield units?")

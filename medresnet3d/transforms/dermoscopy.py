@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from skimage.measure import block_reduce
 from skimage.morphology import dilation, disk
 from skimage.restoration import inpaint_biharmonic
-from skimage.transform import downscale_local_mean
 
 from medresnet3d.transforms.keyed import Keyed
 from medresnet3d.transforms.pictures import Array, PictureTransform, require_colour
 
 SEARCHED_SIDE = 128  # pixels of the shorter side, up to twice that, at which hairs are looked for
 ACROSS = np.arange(4) * np.pi / 4  # of the lines across hairs
-ALONG = np.arange(16) * np.pi / 16  # of the lines along hairs
+ALONG = np.arange(32) * np.pi / 32  # of the lines along hairs
 
 
 class ShadesOfGrey(PictureTransform):
@@ -91,7 +91,8 @@ class HairRemoval(PictureTransform):
         require_colour(picture, "hair removal")
         grey = picture.mean(0)
         step = max(1, min(grey.shape) // SEARCHED_SIDE)
-        small = downscale_local_mean(grey, step)[: grey.shape[0] // step, : grey.shape[1] // step]
+        whole = grey[: grey.shape[0] // step * step, : grey.shape[1] // step * step]
+        small = block_reduce(whole, step, np.min)  # the darkest of a block, so that thin hairs stay whole
         width, length = (
             max(least, round(share * min(small.shape))) for least, share in ((3, self.width), (8, self.length))
         )

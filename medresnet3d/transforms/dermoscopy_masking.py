@@ -29,8 +29,8 @@ SURROUNDINGS = ("outside", "cells", "half_plane")
 def lesion_mask(picture: NDArray[Any]) -> Mask:
     """A guess at the lesion: what differs most from the colour of the rim, in one part, near the middle.
 
-    Distance to the median colour of the rim, smoothed, is cut at Otsu's threshold; of the parts, dark corners left out,
-    the one with the largest area over distance to the middle is taken, its holes filled.
+    Hairs are closed. The distance to the median colour of the rim, smoothed, is cut at Otsu's threshold; of the parts,
+    dark corners left out, the one with the largest area over distance to the middle is taken, its holes filled.
 
     Args:
         picture: (3, i, j) on any scale.
@@ -43,8 +43,9 @@ def lesion_mask(picture: NDArray[Any]) -> Mask:
     rim = np.ones(shape, dtype=bool)
     edge = np.maximum(1, shape // 16)
     rim[edge[0] : -edge[0], edge[1] : -edge[1]] = False
-    skin = np.median(picture[:, rim], axis=1)
-    away = np.sqrt(((picture - skin[:, None, None]) ** 2).sum(0))
+    without_hairs = ndimage.grey_closing(picture, size=(1, *np.maximum(3, shape // 20)))
+    skin = np.median(without_hairs[:, rim], axis=1)
+    away = np.sqrt(((without_hairs.astype(np.float64) - skin[:, None, None]) ** 2).sum(0))
     away = ndimage.gaussian_filter(away, shape.min() / 64)
     if away.max() <= 0:
         return np.zeros(shape, dtype=bool)

@@ -90,7 +90,7 @@ def pectoral_mask(film: NDArray[Any]) -> Mask:
     distance = np.cos(angle) * columns + np.sin(angle) * rows - offset
     wedge = inside & (distance < 0)
     beyond = inside & (distance >= 2) & (distance < 12) & (rows < offset / np.sin(angle))
-    if wedge.sum() < 0.005 * inside.sum() or not beyond.any() or small[wedge].mean() < 1.05 * small[beyond].mean():
+    if wedge.sum() < 0.005 * inside.sum() or not beyond.any() or small[wedge].mean() < 1.12 * small[beyond].mean():
         return np.zeros(film.shape, dtype=bool)
     columns, rows = np.indices(film.shape)
     return np.asarray(breast & (np.cos(angle) * columns + np.sin(angle) * rows < offset * step))

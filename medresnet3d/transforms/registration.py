@@ -68,8 +68,9 @@ def register(
 ) -> tuple[Warp, Warp]:
     """Find where the points of ``fixed`` lie in ``moving``, and the other way round.
 
-    Affine by mutual information at three resolutions, started from the centres of mass; then diffeomorphic demons on the
-    affinely aligned images, their histograms matched, at the resolution of the grid. The way back is the inverted field.
+    Affine by mutual information at three resolutions, started from the centres of mass; then diffeomorphic demons on
+    the affinely aligned images, their histograms matched, at the resolution of the grid. The way back is the inverted
+    field.
 
     Args:
         fixed: image (i, j) or (i, j, k).
@@ -81,7 +82,7 @@ def register(
         seed: of the voxels that the affine stage samples.
 
     Returns:
-        fixed points to moving points, on a grid over ``fixed``; moving points to fixed points, on a grid over ``moving``.
+        fixed points to moving points, on a grid over ``fixed``; moving to fixed points, on a grid over ``moving``.
 
     Raises:
         GeometryError: if the axes of a scan are not perpendicular.
