@@ -181,6 +181,7 @@ OWN_EXCLUDED = (
     "medresnet3d.engines.logs",
     "medresnet3d.engines.session",
     "medresnet3d.networks.pretrained",  # downloads
+    "medresnet3d.transforms.template_maps",  # writes any file
 )
 
 

@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from medresnet3d.errors import ConfigError
 from medresnet3d.transforms import TemplateAugmentation, TemplateAugmentationd
-from medresnet3d.transforms.template import Placed, warp_image, warp_label
+from medresnet3d.transforms.template_maps import Placed, warp_image, warp_label
 
 SPACING = 5.0
 

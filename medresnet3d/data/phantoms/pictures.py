@@ -98,8 +98,9 @@ def mammogram(shape: tuple[int, int] = (240, 320), side: str = "left", muscle: b
     film = ndimage.gaussian_filter(film, 1.5)
     film[int(0.85 * shape[0]) : int(0.95 * shape[0]), int(0.05 * shape[1]) : int(0.12 * shape[1])] = 3500
     film += random.normal(scale=15, size=shape)
-    masks = (np.clip(np.rint(film), 0, 4095).astype(np.uint16), breast, pectoral)
-    picture, breast, pectoral = masks if side == "left" else tuple(each[::-1].copy() for each in masks)
+    picture = np.clip(np.rint(film), 0, 4095).astype(np.uint16)
+    if side == "right":
+        picture, breast, pectoral = picture[::-1].copy(), breast[::-1].copy(), pectoral[::-1].copy()
     return Film(picture[None], breast, pectoral)
 
 
