@@ -1,0 +1,152 @@
+"""Chains for classifiers of single pictures with ImageNet weights: read, prepare, resize, vary, normalise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import (
+    Compose,
+    EnsureTyped,
+    MapTransform,
+    NormalizeIntensityd,
+    RandAffined,
+    RandFlipd,
+    RandRotate90d,
+    Resized,
+    SelectItemsd,
+    Transform,
+)
+from monai.utils.type_conversion import convert_to_dst_type
+
+from medresnet3d.errors import ConfigError
+from medresnet3d.transforms.batched import carried_out
+from medresnet3d.transforms.colour_augmentation import RandColourJitterd
+from medresnet3d.transforms.keyed import Keyed
+from medresnet3d.transforms.load import LoadVolumed
+from medresnet3d.transforms.pictures import COLOURS, to_numpy, white_of
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+#: Strengths of the augmentation.
+STRENGTHS = ("none", "light", "medium", "strong")
+CARRIED_ITEMS = ("image", "label", "case", "path", "warnings")
+
+
+class AsColour(Transform):
+    """Any picture, grey or colour, as float32 (3, i, j) between 0 (black) and 1 (white)."""
+
+    def __call__(self, img: Any) -> Any:
+        """Give (3, i, j) of a picture (C, i, j) or (C, i, j, 1) with one or three channels."""
+        flat = img[..., 0] if img.ndim == 4 and img.shape[-1] == 1 else img
+        values = to_numpy(flat)
+        unit = values.astype(np.float32) / np.float32(white_of(values))
+        return convert_to_dst_type(np.repeat(unit, COLOURS // len(unit), axis=0), flat, dtype=np.float32)[0]
+
+
+class AsColourd(Keyed):
+    """Dictionary version of :class:`AsColour`."""
+
+    array_class = AsColour
+
+
+def picture_augmentation(strength: str = "light") -> list[MapTransform]:
+    """Random changes of place of a picture under ``image``.
+
+    Args:
+        strength: ``none``; ``light`` (flips, right-angle turns); ``medium`` and ``strong`` (turns by any angle, a tenth
+            or a fifth of scaling, shear and shift, in half or all of the pictures).
+
+    Raises:
+        ConfigError: if the strength is unknown.
+    """
+    if strength not in STRENGTHS:
+        raise ConfigError(f"There is no augmentation {strength!r}; use {', '.join(STRENGTHS)}.")
+    level = STRENGTHS.index(strength)
+    chain: list[MapTransform] = []
+    if level > 0:
+        chain = [RandFlipd("image", prob=0.5, spatial_axis=axis) for axis in (0, 1)]
+        chain.append(RandRotate90d("image", prob=0.5))
+    if level > 1:
+        size = 0.1 * (level - 1)
+        chain.append(
+            RandAffined(
+                "image",
+                prob=0.5 * (level - 1),
+                rotate_range=np.pi,
+                scale_range=(size, size),
+                shear_range=(size / 2, size / 2),
+                mode="bilinear",
+                padding_mode="reflection",
+            )
+        )
+    return chain
+
+
+def picture_training(
+    size: int = 224,
+    augmentation: str = "light",
+    augmentation_mode: str = "per_sample",
+    jitter: float = 0.1,
+    prepare: Sequence[Transform] = (),
+) -> Compose:
+    """Pictures for training a classifier.
+
+    Args:
+        size: pixels along each side after resizing; 224, or 299 for Inception and Xception.
+        augmentation: see :func:`picture_augmentation`.
+        augmentation_mode: ``per_sample``, or ``batched`` for changes of place on the device, see
+            :class:`medresnet3d.transforms.batched.AugmentedBatch`.
+        jitter: largest change of brightness, contrast and saturation, unless ``augmentation`` is ``none``.
+        prepare: dictionary transforms of the modality, on pictures as they were read (hairs out, CLAHE, crops, ...).
+
+    Returns:
+        a transform of items with ``image`` (path) and ``label`` to tensors (3, size, size).
+
+    Raises:
+        ConfigError: if the augmentation or its mode is unknown.
+    """
+    chain = picture_augmentation(augmentation)
+    colours = RandColourJitterd("image", prob=0.8, brightness=jitter, contrast=jitter, saturation=jitter, hue=0.0)
+    return Compose(
+        [
+            LoadVolumed("image"),
+            *prepare,
+            AsColourd("image"),
+            _resize(size),
+            SelectItemsd(CARRIED_ITEMS, allow_missing_keys=True),
+            *([colours] if chain and jitter else []),
+            _normalise(),
+            *carried_out(chain, augmentation_mode),
+            EnsureTyped("image", track_meta=False),
+        ]
+    ).flatten()
+
+
+def picture_inference(size: int = 224, prepare: Sequence[Transform] = ()) -> Compose:
+    """Pictures for validation and inference, as in :func:`picture_training` with nothing random.
+
+    Args:
+        size: pixels along each side.
+        prepare: dictionary transforms of the modality.
+    """
+    return Compose(
+        [
+            LoadVolumed("image"),
+            *prepare,
+            AsColourd("image"),
+            _resize(size),
+            SelectItemsd(CARRIED_ITEMS, allow_missing_keys=True),
+            _normalise(),
+        ]
+    ).flatten()
+
+
+def _resize(size: int) -> Resized:
+    return Resized("image", spatial_size=(size, size), mode="bilinear", anti_aliasing=True, dtype=torch.float32)
+
+
+def _normalise() -> NormalizeIntensityd:
+    return NormalizeIntensityd("image", subtrahend=IMAGENET_MEAN, divisor=IMAGENET_DEVIATION, channel_wise=True)
