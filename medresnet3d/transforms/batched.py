@@ -104,7 +104,7 @@ class BatchedAugmentation(Randomizable):
             changed[key] = _moved(images, maps, interpolate[:, 0] > 0, mode, padding_mode)
         for key in {key for step in self.intensity for key in step.keys}:
             values = _plain(changed[key]).float()
-            changed[key] = values.clone() if values is _plain(batch[key]) else values
+            changed[key] = values.clone() if values.data_ptr() == _plain(batch[key]).data_ptr() else values
         for step, numbers in zip(self.intensity, changes, strict=True):
             for index, (happens, *values) in enumerate(numbers.tolist()):
                 for key in step.keys if happens else ():

@@ -149,4 +149,5 @@ def _resize(size: int) -> Resized:
 
 
 def _normalise() -> NormalizeIntensityd:
-    return NormalizeIntensityd("image", subtrahend=IMAGENET_MEAN, divisor=IMAGENET_DEVIATION, channel_wise=True)
+    mean, deviation = np.array(IMAGENET_MEAN), np.array(IMAGENET_DEVIATION)
+    return NormalizeIntensityd("image", subtrahend=mean, divisor=deviation, channel_wise=True)

@@ -27,7 +27,7 @@ from medresnet3d.transforms.pictures import to_numpy
 from medresnet3d.transforms.registration import register
 from medresnet3d.transforms.template_maps import Placed, read_placed, warp_image, warp_label
 
-LEVELS = 257  # of the table of quantiles that stands for a histogram
+LEVELS = 257  # of the table of quantiles that stands for a histogram; the smallest value comes before them
 TARGETS = ("subjects", "template")
 FORMAT = 1  # of the files; raise it when their meaning changes
 

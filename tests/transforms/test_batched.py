@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -134,12 +134,13 @@ def test_a_sample_does_not_depend_on_its_batch() -> None:
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-6)
 
 
-def test_the_batch_that_came_in_is_not_changed() -> None:
-    images, whole = torch.rand(4, 1, 8, 8), torch.randint(0, 9, (4, 1, 8, 8))
+@pytest.mark.parametrize("kind", [torch.as_tensor, MetaTensor])
+def test_the_batch_that_came_in_is_not_changed(kind: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    images, whole = kind(torch.rand(4, 1, 8, 8)), torch.randint(0, 9, (4, 1, 8, 8))
     kept = images.clone()
     augment = BatchedAugmentation([RandScaleIntensityd(["image", "whole"], factors=0.5, prob=1.0)]).set_random_state(0)
     changed = augment({"image": images, "whole": whole, "name": "x"})
-    assert torch.equal(images, kept) and not torch.equal(changed["image"], kept)
+    assert torch.equal(images, kept) and not torch.equal(changed["image"], torch.as_tensor(kept))
     assert changed["whole"].dtype == torch.float32 and changed["name"] == "x"
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -8,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose
+from monai.transforms import Compose, Spacingd
 from scipy import ndimage
 
 from medresnet3d.errors import ConfigError
 from medresnet3d.transforms import TemplateAugmentation, TemplateAugmentationd
+from medresnet3d.transforms.load import LoadVolumed
+from medresnet3d.transforms.registration import Warp
 from medresnet3d.transforms.template_maps import Placed, warp_image, warp_label
 
 SPACING = 5.0
@@ -194,3 +198,29 @@ def test_bad_settings_are_refused(tmp_path: Path) -> None:
         TemplateAugmentation(["a.nii.gz"], tmp_path)
     with pytest.raises(ConfigError, match="no targets 'others'"):
         TemplateAugmentation(["a.nii.gz", "b.nii.gz"], tmp_path, targets="others")
+
+
+@pytest.mark.realdata
+def test_real_brains(realdata: Path, tmp_path: Path) -> None:
+    """The tissues of one brain lie better on those of another after the registration than where they were."""
+    folder = realdata / "brain_tissue_mri"
+    entries = json.loads((folder / "manifest.json").read_text())["training"][:3]
+    read = Compose(
+        [LoadVolumed("image", label_keys="label"), Spacingd(["image", "label"], 2.0, mode=["bilinear", "nearest"])]
+    )
+    items = [read({"image": str(folder / entry["image"]), "label": str(folder / entry["mask"])}) for entry in entries]
+    augment = TemplateAugmentation([item["image"] for item in items], tmp_path, prob=1.0)
+    maps = [placed(augment, item["image"]) for item in items]
+    for one, other in ((0, 1), (1, 2), (2, 0)):
+        still = replace(
+            maps[one], from_template=_still(maps[0].from_template), to_template=_still(maps[one].to_template)
+        )
+        goal = replace(maps[other], to_template=_still(maps[other].to_template))
+        before = dice(warp_label(items[one]["label"], still, goal), items[other]["label"])
+        after = dice(warp_label(items[one]["label"], maps[one], maps[other]), items[other]["label"])
+        print(one, other, before.round(3), after.round(3))
+        assert after.mean() > before.mean() + 0.1
+
+
+def _still(warp: Warp) -> Warp:
+    return Warp(np.zeros_like(warp.field), warp.affine)
