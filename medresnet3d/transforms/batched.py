@@ -133,7 +133,7 @@ def _moved(
     if len(chosen) == 0:
         return out
     moving = images if everything else images[chosen]
-    grid = functional.affine_grid(_normalised(maps[chosen], images.shape[2:]), list(moving.shape), False)
+    grid = _grid(maps[chosen], images.shape[2:])
     values = moving if moving.is_floating_point() else moving.float()
     seen = functional.grid_sample(values, grid.to(values.dtype), mode, padding_mode, False).to(images.dtype)
     if everything:
@@ -150,12 +150,24 @@ def _turned(image: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
     return turned.flip(backward) if backward else turned
 
 
-def _normalised(maps: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
-    """Maps of centred voxels as ``affine_grid`` wants them: axes from the last, half an extent as unit."""
-    half = torch.tensor([max(2, size) / 2 for size in shape], dtype=maps.dtype, device=maps.device)
-    columns = torch.cat([half, half.new_ones(1)])
-    scaled = maps * columns / half[:, None]
-    return torch.cat([scaled[..., :-1].flip(1, 2), scaled[..., -1:].flip(1)], dim=2)
+def _grid(maps: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """Positions (B, ..., d) for ``grid_sample``: axes from the last, in halves of an extent from the middle.
+
+    Each coordinate is a sum of one vector an axis; ``affine_grid`` multiplies matrices voxel by voxel and takes half as
+    long as the sampling itself.
+    """
+    dims = len(shape)
+    grid = maps.new_empty(len(maps), *shape, dims)
+    centred = [torch.arange(size, dtype=maps.dtype, device=maps.device) - (size - 1) / 2 for size in shape]
+    for axis, size in enumerate(shape):
+        rows = maps[:, axis] * (2 / max(2, size))
+        total = rows[:, -1].reshape(-1, *[1] * dims)
+        for other in range(dims):
+            along = [-1 if each == other else 1 for each in range(dims)]
+            part = (rows[:, other, None] * centred[other]).reshape(len(maps), *along)
+            last = other == dims - 1
+            total = torch.add(total, part, out=grid[..., dims - 1 - axis]) if last else total + part
+    return grid
 
 
 class DrawAugmentationd(Randomizable, MapTransform):
