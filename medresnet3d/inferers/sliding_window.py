@@ -15,6 +15,7 @@ from monai.utils import BlendMode, PytorchPadMode, convert_to_dst_type
 from medresnet3d.errors import CancelledError, ConfigError
 from medresnet3d.inferers.foreground import Foreground, find_foreground
 from medresnet3d.inferers.layout import Layout, LayoutOptions, choose_layout
+from medresnet3d.inferers.memory import reused_memory
 from medresnet3d.inferers.report import InferenceReport
 from medresnet3d.inferers.runner import Extras, Runner, home
 from medresnet3d.inferers.sinks import OUTPUTS
@@ -203,7 +204,8 @@ class SlidingWindowInferer(Inferer):
             self.empty_answer,
             partial=left_out > 0,
         )
-        outputs, rebuild, passes = self._pass_over(image, layout, runner, target, kept)
+        with reused_memory() if runner.device.type == "cpu" else nullcontext():
+            outputs, rebuild, passes = self._pass_over(image, layout, runner, target, kept)
         run = layout.total if kept is None else len(kept)
         self.report = InferenceReport(
             strategy=layout.strategy,

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import platform
+import resource
+
 import pytest
 import torch
 from torch import nn
@@ -9,6 +12,7 @@ from medresnet3d.inferers.memory import (
     LARGE_LIMIT,
     SAFETY,
     available_bytes,
+    reused_memory,
     tile_limit,
     values_per_voxel,
 )
@@ -49,3 +53,23 @@ def test_tiles_of_large_images_are_small_unless_asked_for(monkeypatch: pytest.Mo
     assert tile_limit(scan, torch.device("cuda"), asked_for=False) == DEFAULT_LIMIT
     monkeypatch.setattr("medresnet3d.inferers.memory.available_bytes", lambda device: 1 << 20)
     assert tile_limit(scan, cpu, asked_for=False) == 1 << 19
+
+
+def new_pages(blocks: int) -> int:
+    """How many pages of memory the system has to make for some large tensors, one after the other."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(blocks):
+        torch.zeros(48 << 18).add_(1)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory")
+def test_freed_memory_is_taken_again_inside_and_given_back_after() -> None:
+    usual = new_pages(8)
+    with reused_memory():
+        new_pages(2)
+        with reused_memory():
+            pass
+        inside = new_pages(8)
+    assert inside < usual / 4
+    assert new_pages(8) > usual / 2
