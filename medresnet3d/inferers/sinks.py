@@ -100,7 +100,7 @@ class Sink:
 
         Args:
             start: its first voxel in the padded image.
-            values: weighted sums (1, K, ...); changed.
+            values: weighted sums (1, K, ...), changed; or, without weights, outputs of any number format.
             weights: the sums of the weights (1, 1, ...), 0 where nothing was computed; ``None``: not needed.
         """
         inside = [
@@ -125,7 +125,7 @@ class Sink:
         if self.kind == "labels":
             result = argmax(values)
         else:
-            result = values if weights is None else values.div_(weights)
+            result = values.float() if weights is None else values.div_(weights)
             if self.kind == "probabilities":
                 result = result.sigmoid() if values.shape[1] == 1 else result.softmax(dim=1)
         if self.partial and weights is not None:

@@ -204,5 +204,5 @@ class SlabPass:
             for part in output.split(planes, AXIS) if output.shape[AXIS] else ():
                 begin = [0] * len(order)
                 begin[order[0]] = self._written[number]
-                sink.write(tuple(begin), in_image_order(part, order).float())
+                sink.write(tuple(begin), in_image_order(part, order))
                 self._written[number] += part.shape[AXIS]

@@ -207,7 +207,7 @@ def _answer(sink: Sink, begin: Index, values: torch.Tensor) -> None:
     """Write a block in pieces, so that no second copy of all its logits is made."""
     planes = max(ANSWER_VOXELS // prod(values.shape[3:]), 1)
     for at in range(0, values.shape[2], planes):
-        sink.write((begin[0] + at, *begin[1:]), values[:, :, at : at + planes].float())
+        sink.write((begin[0] + at, *begin[1:]), values[:, :, at : at + planes])
 
 
 def volume(box: Box) -> int:
