@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import cache
 from itertools import product
 from typing import Any, TypeGuard
 
@@ -12,14 +14,14 @@ from monai.networks.blocks.convolutions import ResidualUnit
 from torch import nn
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from medresnet3d.inferers.folding import NARROW, WideOutput, replace_module
+from medresnet3d.inferers.folding import NARROW, ActivatedConvolution, WideOutput, replace_module
 
 WIDE = 16
 """Channels from which on normalisation without leaving channels last is the faster way."""
 
 
 def use_fast_layers(network: nn.Module) -> None:
-    """Replace, in ``network`` itself, instance normalisations, narrow convolutions and MONAI's residual units."""
+    """Replace in ``network`` itself what is slow: certain normalisations, convolutions and MONAI's residual units."""
     for name, module in list(network.named_modules()):
         if not name or module._forward_hooks or module._forward_pre_hooks:
             continue
@@ -27,6 +29,8 @@ def use_fast_layers(network: nn.Module) -> None:
             replace_module(network, name, ChannelsLastInstanceNorm(module))
         elif type(module) is nn.ConvTranspose3d and SubpixelDeconvolution.fits(module):
             replace_module(network, name, SubpixelDeconvolution(module))
+        elif type(module) is ActivatedConvolution and FusedConvolution.fits(module):
+            replace_module(network, name, FusedConvolution(module))
         elif isinstance(module, WideOutput) and NarrowConvolution.fits(module.layer):
             replace_module(network, name, NarrowConvolution(module.layer))
         elif type(module) is ResidualUnit and any(isinstance(layer, nn.Conv3d) for layer in module.conv.modules()):
@@ -131,6 +135,71 @@ def interleaved(x: torch.Tensor, stride: tuple[int, ...], channels: int) -> torc
     batch, size = x.shape[0], x.shape[2:]
     fine = x.permute(0, 2, 3, 4, 1).reshape(batch, *size, *stride, channels).permute(0, 1, 4, 2, 5, 3, 6, 7)
     return fine.reshape(batch, *(n * s for n, s in zip(size, stride, strict=True)), channels).movedim(-1, 1)
+
+
+class FusedConvolution(nn.Module):
+    """A convolution that applies its activation before it rounds and writes its output.
+
+    Args:
+        pair: a convolution with an activation, which :meth:`fits`.
+    """
+
+    def __init__(self, pair: ActivatedConvolution) -> None:
+        super().__init__()
+        self.layer = pair.layer
+        activation = pair.activation
+        self.slope = float(activation.negative_slope) if isinstance(activation, nn.LeakyReLU) else 0.0
+
+    @staticmethod
+    def fits(pair: ActivatedConvolution) -> bool:
+        """Whether it is a 3D convolution with zeros around the image and a (leaky) ReLU, and oneDNN is there."""
+        layer = pair.layer
+        known = type(layer) is nn.Conv3d and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+        return known and type(pair.activation) in (nn.ReLU, nn.LeakyReLU) and _has_fused_convolution()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (B, C, i, j, k) to (B, C', i', j', k')."""
+        layer: Any = self.layer
+        return rectified_convolution(
+            x, layer.weight, layer.bias, layer.stride, layer.padding, layer.dilation, layer.groups, slope=self.slope
+        )
+
+
+def rectified_convolution(
+    input: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+    *,
+    slope: float,
+) -> torch.Tensor:
+    """Convolve, and scale what is negative by ``slope``; one function for torch, as :func:`interleaved` is."""
+    if has_torch_function_unary(input):
+        arguments = (input, weight, bias, stride, padding, dilation, groups)
+        return torch.as_tensor(handle_torch_function(rectified_convolution, (input,), *arguments, slope=slope))
+    result = torch.ops.mkldnn._convolution_pointwise(
+        input, weight, bias, list(padding), list(stride), list(dilation), groups, "leaky_relu", [slope], ""
+    )
+    return torch.as_tensor(result)
+
+
+@cache
+def _has_fused_convolution() -> bool:
+    """Whether this build of torch has the operation, and it computes what is expected of it."""
+    image = (
+        torch.linspace(-1, 1, 2 * 27).bfloat16().view(1, 2, 3, 3, 3).contiguous(memory_format=torch.channels_last_3d)
+    )
+    weight = torch.ones(2, 2, 1, 1, 1, dtype=torch.bfloat16)
+    ones, none = (1, 1, 1), (0, 0, 0)
+    try:
+        found = rectified_convolution(image, weight, None, ones, none, ones, 1, slope=0.5)
+    except (RuntimeError, AttributeError, NotImplementedError):
+        return False
+    expected = F.leaky_relu(F.conv3d(image, weight), 0.5)
+    return bool(torch.allclose(found.float(), expected.float(), atol=0.02))
 
 
 class NarrowConvolution(nn.Module):

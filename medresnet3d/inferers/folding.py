@@ -35,12 +35,31 @@ class Folded:
             no convolution before them.
         in_place: activations that now overwrite their input.
         wide_sums: final convolutions whose outputs are added up in fp32.
+        activated: convolutions that became one layer with the activation behind them.
     """
 
     norms: int
     norms_left: int
     in_place: int
     wide_sums: int
+    activated: int = 0
+
+
+class ActivatedConvolution(nn.Module):
+    """A convolution and the activation of its output, which nothing else reads, as one layer.
+
+    Args:
+        layer: the convolution.
+        activation: overwrites its output.
+    """
+
+    def __init__(self, layer: nn.Module, activation: nn.Module) -> None:
+        super().__init__()
+        self.layer, self.activation = layer, activation
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Run both."""
+        return torch.as_tensor(self.activation(self.layer(x)))
 
 
 class WideOutput(nn.Module):
@@ -91,10 +110,11 @@ def fold(network: nn.Module, shape: tuple[int, ...]) -> Folded:
     quick = _single_slopes(network)
     in_place = _make_in_place(network, record, {norm for _, norm in pairs}, quick)
     left = sum(type(module) in _NORMS for module in network.modules())
+    activated = _activate(network, record, pairs)
     summands = _summands(network, record)
     for name in summands:
         replace_module(network, name, WideOutput(network.get_submodule(name)))
-    return Folded(len(pairs), left, in_place, len(summands))
+    return Folded(len(pairs), left, in_place, len(summands), activated)
 
 
 def replace_module(network: nn.Module, name: str, module: nn.Module) -> None:
@@ -241,4 +261,23 @@ def _make_in_place(network: nn.Module, record: Trace, folded: set[str], quick: s
         if type(module) in _INPLACE and (name in quick or _is_plain(module)):
             module.inplace = all(call.reads[0] in fresh and readers[call.reads[0]] == 1 for call in own)
             count += module.inplace
+    return count
+
+
+def _activate(network: nn.Module, record: Trace, pairs: list[tuple[str, str]]) -> int:
+    """Put together each convolution and the activation that overwrites its output, or that of its folded norm."""
+    single, modules = _once(record), dict(network.named_modules())
+    convolution_of = {norm: convolution for convolution, norm in pairs}
+    makers: dict[Key, str] = {call.writes[0]: convolution_of.get(name, name) for name, call in single.items()}
+    count = 0
+    for name, call in single.items():
+        activation = modules[name]
+        if not (type(activation) in _INPLACE and activation.inplace and _is_plain(activation)):
+            continue
+        convolution = makers.get(call.reads[0])
+        layer = modules.get(convolution or "")
+        if convolution and layer is not None and type(layer) in _CONVOLUTIONS and _is_plain(layer):
+            replace_module(network, convolution, ActivatedConvolution(layer, activation))
+            replace_module(network, name, nn.Identity())
+            count += 1
     return count

@@ -362,4 +362,5 @@ STEPS: dict[str, type[Step]] = {
     "pad": _Pad,
     "interpolate": _Interpolation,
     "interleaved": _Interleaving,
+    "rectified_convolution": _Convolution,
 }

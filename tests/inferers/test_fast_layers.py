@@ -9,12 +9,13 @@ from torch import nn
 
 from medresnet3d.inferers.fast_layers import (
     ChannelsLastInstanceNorm,
+    FusedConvolution,
     InPlaceResidual,
     NarrowConvolution,
     SubpixelDeconvolution,
     use_fast_layers,
 )
-from medresnet3d.inferers.folding import fold
+from medresnet3d.inferers.folding import ActivatedConvolution, fold
 from medresnet3d.networks.voxresnet import VoxResNet
 
 
@@ -102,3 +103,23 @@ def test_final_convolutions_that_are_summed_become_narrow_ones() -> None:
         use_fast_layers(network)
         assert sum(isinstance(module, NarrowConvolution) for module in network.modules()) == 3
         torch.testing.assert_close(network(x), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU(inplace=True), nn.LeakyReLU(0.2, inplace=True)])
+def test_activation_inside_a_convolution_is_that_behind_it(activation: nn.Module) -> None:
+    layer = nn.Conv3d(3, 5, (3, 1, 3), stride=(2, 1, 1), padding=(1, 0, 2), dilation=(1, 1, 2)).bfloat16()
+    pair = ActivatedConvolution(layer, activation)
+    assert FusedConvolution.fits(pair)
+    image = torch.randn(1, 3, 8, 6, 9).bfloat16().contiguous(memory_format=torch.channels_last_3d)
+    with torch.no_grad():
+        found, expected = FusedConvolution(pair)(image), pair(image)
+    assert found.shape == expected.shape
+    assert float((found.float() - expected.float()).abs().max()) <= 2**-7 * float(expected.float().abs().max())
+
+
+def test_only_rectifiers_behind_plain_convolutions_go_inside() -> None:
+    assert not FusedConvolution.fits(ActivatedConvolution(nn.Conv3d(1, 1, 3), nn.SiLU()))
+    assert not FusedConvolution.fits(ActivatedConvolution(nn.Conv2d(1, 1, 3), nn.ReLU()))
+    assert not FusedConvolution.fits(ActivatedConvolution(nn.Conv3d(1, 1, 3, padding="same"), nn.ReLU()))
+    circular = nn.Conv3d(1, 1, 3, padding=1, padding_mode="circular")
+    assert not FusedConvolution.fits(ActivatedConvolution(circular, nn.ReLU()))

@@ -8,7 +8,7 @@ import torch
 from monai.networks.nets import BasicUNet, DynUNet, UNet
 from torch import nn
 
-from medresnet3d.inferers.folding import fold
+from medresnet3d.inferers.folding import ActivatedConvolution, fold
 from medresnet3d.networks.layers.batch_renorm import BatchRenorm3d
 from medresnet3d.networks.resnet import ResNetClassifier
 from medresnet3d.networks.voxresnet import VoxResNet
@@ -162,3 +162,26 @@ def test_sums_of_final_convolutions_are_not_rounded() -> None:
 def test_a_convolution_inside_a_residual_block_keeps_its_number_type() -> None:
     network = UNet(3, 1, 3, (4, 8, 16), (2, 2), num_res_units=2, norm="batch").eval()
     assert fold(network, SHAPE).wide_sums == 1
+
+
+def test_convolution_and_activation_become_one_layer_where_nothing_else_reads_between() -> None:
+    class Forked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.norm = nn.Conv3d(1, 4, 3, padding=1), nn.BatchNorm3d(4)
+            self.two, self.relu, self.slope = nn.Conv3d(4, 4, 3, padding=1), nn.ReLU(), nn.PReLU()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            first = self.relu(self.norm(self.one(x)))
+            second = self.two(first)
+            return self.slope(second) + second
+
+    network = Forked().eval()
+    image = torch.randn(1, 1, 6, 6, 6, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = network(image)
+        done = fold(network, tuple(image.shape))
+        assert done.activated == 1
+        assert isinstance(network.one, ActivatedConvolution)
+        assert not isinstance(network.two, ActivatedConvolution)
+        assert torch.allclose(network(image), expected, atol=1e-6)
