@@ -57,8 +57,8 @@ class PreparedNetwork:
         precision: ``fp32``, ``bf16`` or ``fp16``.
         backend: ``torch`` or ``openvino``.
         memory_format: ``channels_last`` or ``contiguous``.
-        description: one line, e.g. ``bf16, channels last, 7 of 16 batch normalisations folded``, with the reason where
-            a faster form failed.
+        description: one line, e.g. ``bf16, channels last, 7 of 16 batch normalisations folded``.
+        fallbacks: what could not be done for this network, with the reason; known after the first call.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class PreparedNetwork:
         self.backend = backend
         self.memory_format = "channels_last"
         self.description = precision
+        self.fallbacks: list[str] = []
         self._fold = fold
         self._notes: list[str] | None = None
         self._original = weakref.ref(network)
@@ -124,7 +125,7 @@ class PreparedNetwork:
         if self._notes is None:
             self._notes = self._folded(base, batch)
         forms = list(_forms(self.precision, self.backend))
-        failed: list[str] = []
+        failed: list[str] = []  # of this call: after too little memory there is another
         for number, form in enumerate(forms, 1):
             run = form.build(base if number == len(forms) else copy.deepcopy(base), self.device, self.precision)
             try:
@@ -134,11 +135,11 @@ class PreparedNetwork:
             except (RuntimeError, TypeError, NotImplementedError) as error:
                 if number == len(forms):
                     raise
-                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                failed.append(f"not {form.words.format(self.precision)}: {reason}")
+                failed.append(f"the network does not run in {form.words.format(self.precision)}: {_reason(error)}")
                 continue
             self._run, self._copy, self.memory_format = run, None, form.memory_format
-            self.description = ", ".join([form.words.format(self.precision), *self._notes, *failed])
+            self.description = ", ".join([form.words.format(self.precision), *self._notes])
+            self.fallbacks += failed
             return result
         raise AssertionError("the last form either runs or raises")
 
@@ -147,11 +148,19 @@ class PreparedNetwork:
             return []
         try:
             done = fold_network(network, tuple(batch.shape))
-        except ConfigError:
+        except ConfigError as error:
             norms = sum(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
-            return [f"0 of {norms} batch normalisations folded"] if norms else []
+            if not norms:
+                return []
+            self.fallbacks.append(f"batch normalisations were not folded: {_reason(error)}")
+            return [f"0 of {norms} batch normalisations folded"]
         count = done.norms + done.norms_left
         return [f"{done.norms} of {count} batch normalisations folded"] if count else []
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what an error says."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ class InferenceReport:
         views: how many mirrored or turned views of each window were averaged, 1 for the window as it is.
         kept_bytes: the most memory that unfinished sums and their buffers took, beside the output.
         seconds: duration of the call.
-        notes: what else happened, e.g. after too little memory.
+        notes: what else happened, e.g. after too little memory, or why the network runs in a slower form.
     """
 
     strategy: str

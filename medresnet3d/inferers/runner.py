@@ -78,6 +78,7 @@ class Runner:
         self.network = network
         self._options: dict[str, Any] = {}
         self._original: nn.Module | None = None
+        self._ready: list[PreparedNetwork] = []
         self.prepared = isinstance(network, nn.Module) and not exact
         self.precision, self.backend = "fp32", "torch"
         if self.prepared:
@@ -86,6 +87,7 @@ class Runner:
             self._original = network
             ready = prepare(network, **self._options)
             self.network, self.precision, self.backend = ready, ready.precision, ready.backend
+            self._ready.append(ready)
         elif not exact and (precision not in ("auto", "fp32") or backend != "torch"):
             raise ConfigError(
                 f'precision "{precision}" with backend "{backend}" needs a torch.nn.Module, and the network is a '
@@ -95,7 +97,13 @@ class Runner:
     def reordered(self, order: Sequence[int]) -> PreparedNetwork:
         """Return the fast copy of the network for images whose axes come in another order."""
         assert self._original is not None  # only modules are computed in another order
-        return prepare(self._original, **self._options, order=order)
+        self._ready.append(prepare(self._original, **self._options, order=order))
+        return self._ready[-1]
+
+    @property
+    def fallbacks(self) -> list[str]:
+        """What could not be done to make the network fast, with the reason; known after the first window."""
+        return [words for ready in self._ready for words in ready.fallbacks]
 
     def forward(self, windows: torch.Tensor, boxes: Boxes, image: int = 0) -> Any:
         """Return the network's output for windows (N, C, ...), averaged over the views.

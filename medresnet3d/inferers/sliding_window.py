@@ -221,7 +221,15 @@ class SlidingWindowInferer(Inferer):
             views=self.views.count,
             kept_bytes=max(one.peak_bytes for one in passes),
             seconds=time.perf_counter() - began,
-            notes=(*self._foreground_notes(foreground), *dict.fromkeys(note for one in passes for note in one.notes)),
+            notes=tuple(
+                dict.fromkeys(
+                    [
+                        *self._foreground_notes(foreground),
+                        *(note for one in passes for note in one.notes),
+                        *runner.fallbacks,
+                    ]
+                )
+            ),
         )
         return rebuild([_like(output, inputs) for output in outputs])
 

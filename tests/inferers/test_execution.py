@@ -123,7 +123,9 @@ class Upcasting(nn.Module):
 def test_what_cannot_run_in_bf16_throughout_runs_by_autocast() -> None:
     network = Upcasting()
     prepared = prepare(network, device="cpu", precision="bf16", example=X)
-    assert prepared.description.startswith("bf16 by autocast, not bf16, channels last: ")
+    assert prepared.description == "bf16 by autocast"
+    (fallback,) = prepared.fallbacks
+    assert fallback.startswith("the network does not run in bf16, channels last: ")
     assert prepared.memory_format == "contiguous"
     assert prepared.agreement(X).largest_difference < 0.02
 

@@ -242,6 +242,24 @@ def test_without_background_nothing_is_left_out() -> None:
     assert "no background" in inferer.report.notes[0]
 
 
+def test_report_says_why_a_network_runs_in_a_slower_form() -> None:
+    class Upcasting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Conv2d(2, 2, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(torch.cat([x, torch.zeros(x.shape)], dim=1))
+
+    inferer = SlidingWindowInferer(8, strategy="windows", precision="bf16")
+    upcasting = Upcasting().eval()
+    for _ in range(2):  # the second time the fast copy and what is known of it are there already
+        inferer(ball(16, 16), upcasting)
+        assert inferer.report is not None
+        (note,) = inferer.report.notes
+        assert note.startswith("the network does not run in bf16, channels last: ")
+
+
 def test_exact_takes_no_short_cut() -> None:
     image = ball(40, 40)
     inferer = SlidingWindowInferer(
