@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from functools import cache
 from itertools import product
 from typing import Any, TypeGuard
 
@@ -15,6 +13,13 @@ from torch import nn
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from medresnet3d.inferers.folding import NARROW, ActivatedConvolution, WideOutput, replace_module
+from medresnet3d.inferers.fused_layers import (
+    FusedConvolution,
+    FusedDeconvolution,
+    SummedConvolution,
+    rectified_convolution,
+    slope_of,
+)
 
 WIDE = 16
 """Channels from which on normalisation without leaving channels last is the faster way."""
@@ -23,18 +28,47 @@ WIDE = 16
 def use_fast_layers(network: nn.Module) -> None:
     """Replace in ``network`` itself what is slow: certain normalisations, convolutions and MONAI's residual units."""
     for name, module in list(network.named_modules()):
-        if not name or module._forward_hooks or module._forward_pre_hooks:
-            continue
-        if type(module) is nn.InstanceNorm3d and not module.track_running_stats and module.num_features >= WIDE:
-            replace_module(network, name, ChannelsLastInstanceNorm(module))
-        elif type(module) is nn.ConvTranspose3d and SubpixelDeconvolution.fits(module):
-            replace_module(network, name, SubpixelDeconvolution(module))
-        elif type(module) is ActivatedConvolution and FusedConvolution.fits(module):
-            replace_module(network, name, FusedConvolution(module))
-        elif isinstance(module, WideOutput) and NarrowConvolution.fits(module.layer):
-            replace_module(network, name, NarrowConvolution(module.layer))
-        elif type(module) is ResidualUnit and any(isinstance(layer, nn.Conv3d) for layer in module.conv.modules()):
-            replace_module(network, name, InPlaceResidual(module))
+        hooked = module._forward_hooks or module._forward_pre_hooks
+        if name and not hooked and _is_still_there(network, name, module):
+            faster = _faster(module)
+            if faster is not None:
+                replace_module(network, name, faster)
+
+
+def _faster(module: nn.Module) -> nn.Module | None:
+    """A module that computes the same in less time, if one is known."""
+    if type(module) is nn.InstanceNorm3d and not module.track_running_stats and module.num_features >= WIDE:
+        return ChannelsLastInstanceNorm(module)
+    if type(module) is nn.ConvTranspose3d and SubpixelDeconvolution.fits(module):
+        return SubpixelDeconvolution(module)
+    if isinstance(module, WideOutput) and NarrowConvolution.fits(module.layer):
+        return NarrowConvolution(module.layer)
+    if type(module) is ActivatedConvolution:
+        return _activated(module)
+    if type(module) is ResidualUnit and SummedConvolution.fits(module):
+        return SummedConvolution(module)
+    if type(module) is ResidualUnit and any(isinstance(layer, nn.Conv3d) for layer in module.conv.modules()):
+        return InPlaceResidual(module)
+    return None
+
+
+def _activated(pair: ActivatedConvolution) -> nn.Module | None:
+    if FusedConvolution.fits(pair):
+        return FusedConvolution(pair)
+    if not FusedDeconvolution.fits(pair):
+        return None
+    assert isinstance(pair.layer, nn.ConvTranspose3d)
+    if SubpixelDeconvolution.fits(pair.layer):
+        return SubpixelDeconvolution(pair.layer, slope_of(pair.activation))
+    return FusedDeconvolution(pair)
+
+
+def _is_still_there(network: nn.Module, name: str, module: nn.Module) -> bool:
+    """Whether the module has not been replaced together with one around it."""
+    try:
+        return network.get_submodule(name) is module
+    except AttributeError:
+        return False
 
 
 class InPlaceResidual(nn.Module):
@@ -79,10 +113,12 @@ class SubpixelDeconvolution(nn.Module):
 
     Args:
         deconvolution: a layer that :meth:`fits`.
+        slope: by which what is negative is scaled.
     """
 
-    def __init__(self, deconvolution: nn.ConvTranspose3d) -> None:
+    def __init__(self, deconvolution: nn.ConvTranspose3d, slope: float = 1.0) -> None:
         super().__init__()
+        self.slope = slope
         self.stride = deconvolution.stride
         self.channels = deconvolution.out_channels
         pairs = list(zip(deconvolution.kernel_size, self.stride, deconvolution.padding, strict=True))
@@ -122,7 +158,14 @@ class SubpixelDeconvolution(nn.Module):
         pads = [
             n for first, last in zip(reversed(self.first), reversed(self.last), strict=True) for n in (-first, last)
         ]
-        return interleaved(F.conv3d(F.pad(x, pads), self.weight, self.bias), self.stride, self.channels)
+        padded = F.pad(x, pads)
+        ones, none = (1, 1, 1), (0, 0, 0)
+        fine = (
+            F.conv3d(padded, self.weight, self.bias)
+            if self.slope == 1
+            else rectified_convolution(padded, self.weight, self.bias, ones, none, ones, 1, slope=self.slope)
+        )
+        return interleaved(fine, self.stride, self.channels)
 
 
 def interleaved(x: torch.Tensor, stride: tuple[int, ...], channels: int) -> torch.Tensor:
@@ -135,71 +178,6 @@ def interleaved(x: torch.Tensor, stride: tuple[int, ...], channels: int) -> torc
     batch, size = x.shape[0], x.shape[2:]
     fine = x.permute(0, 2, 3, 4, 1).reshape(batch, *size, *stride, channels).permute(0, 1, 4, 2, 5, 3, 6, 7)
     return fine.reshape(batch, *(n * s for n, s in zip(size, stride, strict=True)), channels).movedim(-1, 1)
-
-
-class FusedConvolution(nn.Module):
-    """A convolution that applies its activation before it rounds and writes its output.
-
-    Args:
-        pair: a convolution with an activation, which :meth:`fits`.
-    """
-
-    def __init__(self, pair: ActivatedConvolution) -> None:
-        super().__init__()
-        self.layer = pair.layer
-        activation = pair.activation
-        self.slope = float(activation.negative_slope) if isinstance(activation, nn.LeakyReLU) else 0.0
-
-    @staticmethod
-    def fits(pair: ActivatedConvolution) -> bool:
-        """Whether it is a 3D convolution with zeros around the image and a (leaky) ReLU, and oneDNN is there."""
-        layer = pair.layer
-        known = type(layer) is nn.Conv3d and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
-        return known and type(pair.activation) in (nn.ReLU, nn.LeakyReLU) and _has_fused_convolution()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (B, C, i, j, k) to (B, C', i', j', k')."""
-        layer: Any = self.layer
-        return rectified_convolution(
-            x, layer.weight, layer.bias, layer.stride, layer.padding, layer.dilation, layer.groups, slope=self.slope
-        )
-
-
-def rectified_convolution(
-    input: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-    *,
-    slope: float,
-) -> torch.Tensor:
-    """Convolve, and scale what is negative by ``slope``; one function for torch, as :func:`interleaved` is."""
-    if has_torch_function_unary(input):
-        arguments = (input, weight, bias, stride, padding, dilation, groups)
-        return torch.as_tensor(handle_torch_function(rectified_convolution, (input,), *arguments, slope=slope))
-    result = torch.ops.mkldnn._convolution_pointwise(
-        input, weight, bias, list(padding), list(stride), list(dilation), groups, "leaky_relu", [slope], ""
-    )
-    return torch.as_tensor(result)
-
-
-@cache
-def _has_fused_convolution() -> bool:
-    """Whether this build of torch has the operation, and it computes what is expected of it."""
-    image = (
-        torch.linspace(-1, 1, 2 * 27).bfloat16().view(1, 2, 3, 3, 3).contiguous(memory_format=torch.channels_last_3d)
-    )
-    weight = torch.ones(2, 2, 1, 1, 1, dtype=torch.bfloat16)
-    ones, none = (1, 1, 1), (0, 0, 0)
-    try:
-        found = rectified_convolution(image, weight, None, ones, none, ones, 1, slope=0.5)
-    except (RuntimeError, AttributeError, NotImplementedError):
-        return False
-    expected = F.leaky_relu(F.conv3d(image, weight), 0.5)
-    return bool(torch.allclose(found.float(), expected.float(), atol=0.02))
 
 
 class NarrowConvolution(nn.Module):

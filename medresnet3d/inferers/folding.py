@@ -35,7 +35,7 @@ class Folded:
             no convolution before them.
         in_place: activations that now overwrite their input.
         wide_sums: final convolutions whose outputs are added up in fp32.
-        activated: convolutions that became one layer with the activation behind them.
+        activated: convolutions, transposed ones too, that became one layer with the activation behind them.
     """
 
     norms: int
@@ -276,7 +276,7 @@ def _activate(network: nn.Module, record: Trace, pairs: list[tuple[str, str]]) -
             continue
         convolution = makers.get(call.reads[0])
         layer = modules.get(convolution or "")
-        if convolution and layer is not None and type(layer) in _CONVOLUTIONS and _is_plain(layer):
+        if convolution and type(layer) in (*_CONVOLUTIONS, *_TRANSPOSED) and _is_plain(layer):  # type: ignore[arg-type]
             replace_module(network, convolution, ActivatedConvolution(layer, activation))
             replace_module(network, name, nn.Identity())
             count += 1

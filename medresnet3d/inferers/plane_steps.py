@@ -363,4 +363,6 @@ STEPS: dict[str, type[Step]] = {
     "interpolate": _Interpolation,
     "interleaved": _Interleaving,
     "rectified_convolution": _Convolution,
+    "rectified_deconvolution": _Transposed,
+    "summed_convolution": _Convolution,
 }

@@ -9,7 +9,6 @@ from torch import nn
 
 from medresnet3d.inferers.fast_layers import (
     ChannelsLastInstanceNorm,
-    FusedConvolution,
     InPlaceResidual,
     NarrowConvolution,
     SubpixelDeconvolution,
@@ -105,21 +104,12 @@ def test_final_convolutions_that_are_summed_become_narrow_ones() -> None:
         torch.testing.assert_close(network(x), expected, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("activation", [nn.ReLU(inplace=True), nn.LeakyReLU(0.2, inplace=True)])
-def test_activation_inside_a_convolution_is_that_behind_it(activation: nn.Module) -> None:
-    layer = nn.Conv3d(3, 5, (3, 1, 3), stride=(2, 1, 1), padding=(1, 0, 2), dilation=(1, 1, 2)).bfloat16()
-    pair = ActivatedConvolution(layer, activation)
-    assert FusedConvolution.fits(pair)
-    image = torch.randn(1, 3, 8, 6, 9).bfloat16().contiguous(memory_format=torch.channels_last_3d)
-    with torch.no_grad():
-        found, expected = FusedConvolution(pair)(image), pair(image)
-    assert found.shape == expected.shape
-    assert float((found.float() - expected.float()).abs().max()) <= 2**-7 * float(expected.float().abs().max())
-
-
-def test_only_rectifiers_behind_plain_convolutions_go_inside() -> None:
-    assert not FusedConvolution.fits(ActivatedConvolution(nn.Conv3d(1, 1, 3), nn.SiLU()))
-    assert not FusedConvolution.fits(ActivatedConvolution(nn.Conv2d(1, 1, 3), nn.ReLU()))
-    assert not FusedConvolution.fits(ActivatedConvolution(nn.Conv3d(1, 1, 3, padding="same"), nn.ReLU()))
-    circular = nn.Conv3d(1, 1, 3, padding=1, padding_mode="circular")
-    assert not FusedConvolution.fits(ActivatedConvolution(circular, nn.ReLU()))
+def test_a_rectifier_behind_subpixels_is_computed_before_them() -> None:
+    torch.manual_seed(0)
+    layer = nn.ConvTranspose3d(8, 3, 3, stride=2, padding=1, output_padding=1).bfloat16().requires_grad_(False)
+    network = nn.Sequential(ActivatedConvolution(layer, nn.LeakyReLU(0.2)))
+    x = torch.randn(1, 8, 4, 5, 6).bfloat16().contiguous(memory_format=torch.channels_last_3d)
+    expected = network(x).float()
+    use_fast_layers(network)
+    assert type(network[0]) is SubpixelDeconvolution
+    assert float((network(x).float() - expected).abs().max()) <= 2**-7 * float(expected.abs().max())

@@ -35,6 +35,7 @@ ORGANS = (
 Array = npt.NDArray[np.float32]
 _SLAB = 32  # slices drawn at once
 _FAR = 3000.0  # mm: beyond any volume
+_SPREAD = 5.0  # HU by which an organ of a patient is brighter or darker at most
 
 
 @dataclass(frozen=True)
@@ -72,28 +73,29 @@ def _tube(
 _TRUNK = (
     _Part(0, -850, (75, 5, 210), (62, 85, 115)),
     _Part(0, -850, (-75, 5, 210), (58, 85, 115)),
-    _tube(0, 230, (0, -68, -_FAR), (0, -68, _FAR), 22),
+    _tube(0, 320, (0, -68, -_FAR), (0, -68, _FAR), 22),
     _tube(0, 30, (0, -92, -_FAR), (0, -92, _FAR), 9),
 )
 _ORGANS = (
-    _Part(6, 105, (72, 12, 38), (84, 72, 70)),
-    _Part(6, 105, (0, 48, 55), (58, 34, 36)),
-    _Part(1, 120, (-104, -42, 48), (34, 32, 52)),
-    _Part(7, 45, (-62, 42, 48), (44, 34, 50)),
+    _Part(6, 108, (72, 12, 38), (84, 72, 70)),
+    _Part(6, 108, (0, 48, 55), (58, 34, 36)),
+    _Part(1, 130, (-104, -42, 48), (34, 32, 52)),
+    _Part(7, 238, (-62, 42, 48), (44, 34, 50)),
     _Part(7, -900, (-58, 62, 60), (20, 9, 22)),
-    _Part(2, 175, (66, -52, -34), (28, 26, 54)),
-    _Part(3, 175, (-66, -52, -18), (28, 26, 56)),
-    _Part(4, 12, (58, 62, -8), (16, 18, 27)),
-    _tube(5, 40, (-14, -16, 72), (-6, -24, _FAR), 9),
-    _tube(9, 140, (20, -34, -_FAR), (20, -20, 110), 13),
-    _tube(8, 185, (-14, -38, -_FAR), (-12, -40, _FAR), 12),
-    _tube(11, 90, (38, 12, -18), (-8, 18, 4), 14),
-    _tube(11, 90, (-8, 18, 4), (-74, -14, 30), 11),
-    _tube(10, 160, (42, 8, 28), (-8, -2, 6), 7),
-    _tube(10, 160, (-8, -2, 6), (-90, -34, 44), 5),
-    _Part(12, 80, (44, -42, 36), (6, 13, 15)),
-    _Part(13, 80, (-44, -42, 34), (6, 13, 15)),
+    _Part(2, 192, (66, -52, -34), (28, 26, 54)),
+    _Part(3, 192, (-66, -52, -18), (28, 26, 56)),
+    _Part(4, 2, (58, 62, -8), (16, 18, 27)),
+    _tube(5, 24, (-14, -16, 72), (-6, -24, _FAR), 9),
+    _tube(9, 150, (20, -34, -_FAR), (20, -20, 110), 13),
+    _tube(8, 214, (-14, -38, -_FAR), (-12, -40, _FAR), 12),
+    _tube(11, 87, (38, 12, -18), (-8, 18, 4), 14),
+    _tube(11, 87, (-8, 18, 4), (-74, -14, 30), 11),
+    _tube(10, 170, (42, 8, 28), (-8, -2, 6), 7),
+    _tube(10, 170, (-8, -2, 6), (-90, -34, 44), 5),
+    _Part(12, 68, (44, -42, 36), (6, 13, 15)),
+    _Part(13, 68, (-44, -42, 34), (6, 13, 15)),
 )
+"""Organs lie about 20 HU apart, with contrast medium in vessels and stomach; only left and right have the same HU."""
 
 
 class _Patient:
@@ -130,7 +132,7 @@ def _varied(part: _Part, rng: np.random.Generator) -> _Part:
     start = tuple(float(v) for v in np.add(part.start, shift))
     end = None if part.end is None else tuple(float(v) for v in np.add(part.end, shift))
     radii = tuple(float(v) for v in np.multiply(part.radii, scale))
-    return _Part(part.label, part.hu + float(rng.uniform(-8, 8)), start, radii, end)  # type: ignore[arg-type]
+    return _Part(part.label, part.hu + float(rng.uniform(-_SPREAD, _SPREAD)), start, radii, end)  # type: ignore[arg-type]
 
 
 def _paint(
