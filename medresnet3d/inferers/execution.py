@@ -21,6 +21,7 @@ from medresnet3d.errors import ConfigError
 from medresnet3d.inferers.axis_order import reorder_axes
 from medresnet3d.inferers.fast_layers import NarrowConvolution, SubpixelDeconvolution, use_fast_layers
 from medresnet3d.inferers.folding import fold as fold_network
+from medresnet3d.inferers.fused_layers import SummedConvolution
 from medresnet3d.inferers.memory_formats import FORMATS, channels_last
 from medresnet3d.inferers.rounding import round_kernel
 from medresnet3d.inferers.tracing import plain, tensors_in
@@ -213,9 +214,13 @@ def _autocast_runner(network: nn.Module, device: torch.device, precision: str) -
 
 
 def _cast(network: nn.Module, dtype: torch.dtype, last: bool) -> None:
-    """Cast floating-point parameters and buffers, statistics of normalisation aside; kernels channels last."""
+    """Cast floating-point parameters and buffers, but statistics and wide sums; kernels channels last."""
+    wide = {module.layer for module in network.modules() if isinstance(module, SummedConvolution) and module.wide}
     for module in network.modules():
         kernel = _kernel(module)
+        if module in wide:
+            kernel.data = channels_last(kernel.data)  # type: ignore[union-attr]
+            continue
         if kernel is not None and dtype != torch.float32:
             phases = module.stride if isinstance(module, _TRANSPOSED) else None
             kernel.data = round_kernel(kernel.data, dtype, phases)  # type: ignore[arg-type]

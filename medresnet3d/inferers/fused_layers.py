@@ -12,10 +12,10 @@ from monai.networks.blocks.convolutions import Convolution, ResidualUnit
 from torch import nn
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from medresnet3d.inferers.folding import ActivatedConvolution
+from medresnet3d.inferers.folding import ActivatedConvolution, WideOutput
 
 _RECTIFIERS = (nn.ReLU, nn.LeakyReLU)
-_CONTAINERS = (nn.Sequential, Convolution, nn.Identity)
+_CONTAINERS = (nn.Sequential, Convolution, nn.Identity, WideOutput)
 _PLANES = 2  # the first spatial axis
 
 
@@ -71,13 +71,20 @@ class FusedDeconvolution(nn.Module):
 class SummedConvolution(nn.Module):
     """MONAI's residual unit that adds its input to one convolution of it, with the sum made inside the convolution.
 
+    Where the unit gives the network's few output channels (:class:`~medresnet3d.inferers.folding.WideOutput`), it
+    computes in fp32, which costs nothing there and keeps labels from changing.
+
     Args:
         unit: a unit that :meth:`fits`.
+
+    Attributes:
+        wide: whether it computes in fp32, with weights in fp32.
     """
 
     def __init__(self, unit: ResidualUnit) -> None:
         super().__init__()
         self.layer = _only_convolution(unit.conv)
+        self.wide = any(type(module) is WideOutput for module in unit.conv.modules())
 
     @staticmethod
     def fits(unit: ResidualUnit) -> bool:
@@ -93,7 +100,7 @@ class SummedConvolution(nn.Module):
         """Map (B, C, i, j, k) to the same shape."""
         layer: Any = self.layer
         settings = (layer.stride, layer.padding, layer.dilation, layer.groups)
-        return summed_convolution(x, layer.weight, layer.bias, *settings)
+        return summed_convolution(x.float() if self.wide else x, layer.weight, layer.bias, *settings)
 
 
 def _only_convolution(module: nn.Module) -> Any:
@@ -186,12 +193,14 @@ def has_fused_convolutions() -> bool:
             rectified_convolution(image, weight, None, ones, none, ones, 1, slope=0.5),
             rectified_deconvolution(image, wide, None, twos, ones, ones, 1, ones, slope=0.5),
             summed_convolution(image, weight, None, ones, none, ones, 1),
+            summed_convolution(image.float(), weight.float(), None, ones, none, ones, 1),
         )
     except (RuntimeError, AttributeError, NotImplementedError):
         return False
     plain = F.conv3d(image.float(), weight.float())
     turned = F.conv_transpose3d(image.float(), wide.float(), stride=2, padding=1, output_padding=1)
-    expected = (F.leaky_relu(plain, 0.5), F.leaky_relu(turned, 0.5), plain + image.float()[:, :, 1:3])
+    summed = plain + image.float()[:, :, 1:3]
+    expected = (F.leaky_relu(plain, 0.5), F.leaky_relu(turned, 0.5), summed, summed)
     pairs = zip(found, expected, strict=True)
     return all(one.shape == other.shape and torch.allclose(one.float(), other, atol=0.05) for one, other in pairs)
 

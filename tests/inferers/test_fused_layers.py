@@ -78,6 +78,21 @@ def test_sum_inside_a_convolution_is_that_behind_it(kernel: int) -> None:
 
 
 @torch.no_grad()
+def test_sum_that_is_the_networks_output_is_not_rounded() -> None:
+    torch.manual_seed(0)
+    network = UNet(3, 1, 4, (4, 8), (2,), num_res_units=2, norm="batch").eval()
+    ready = prepare(network, device="cpu", precision="bf16")
+    found = ready(torch.randn(1, 1, 16, 16, 24))
+    assert found.dtype == torch.float32
+    assert not torch.equal(found, found.bfloat16().float())
+    wide = ResidualUnit(3, 4, 4, subunits=1, last_conv_only=True).eval()
+    wide.conv = WideOutput(wide.conv.unit0.conv)
+    assert SummedConvolution.fits(wide)
+    x = image(1, 4, 6, 7, 5)
+    assert torch.allclose(SummedConvolution(wide)(x), wide(x.float()), atol=1e-5)
+
+
+@torch.no_grad()
 def test_planes_without_padding_keep_those_in_the_middle() -> None:
     layer, x = nn.Conv3d(16, 16, 3, padding=1).bfloat16(), image(1, 16, 8, 7, 5)
     ones = (1, 1, 1)
@@ -91,9 +106,6 @@ def test_only_units_of_one_convolution_and_their_input_are_summed_inside() -> No
     assert not SummedConvolution.fits(ResidualUnit(3, 16, 16, subunits=1))
     assert not SummedConvolution.fits(ResidualUnit(3, 16, 16, subunits=2, last_conv_only=True))
     assert not SummedConvolution.fits(ResidualUnit(2, 16, 16, subunits=1, last_conv_only=True))
-    wide = unit()
-    wide.conv = WideOutput(wide.conv.unit0.conv)
-    assert not SummedConvolution.fits(wide)
 
 
 @torch.no_grad()
