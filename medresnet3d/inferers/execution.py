@@ -24,6 +24,7 @@ from medresnet3d.inferers.folding import fold as fold_network
 from medresnet3d.inferers.fused_layers import SummedConvolution
 from medresnet3d.inferers.memory_formats import FORMATS, channels_last
 from medresnet3d.inferers.rounding import round_kernel
+from medresnet3d.inferers.split_input import double_input, split
 from medresnet3d.inferers.tracing import plain, tensors_in
 from medresnet3d.networks.number_formats import check_precision, cpu_has_bf16
 
@@ -79,6 +80,7 @@ class PreparedNetwork:
         self.fallbacks: list[str] = []
         self._fold = fold
         self._notes: list[str] | None = None
+        self._first: tuple[str, ...] = ()
         self._original = weakref.ref(network)
         self._copy: nn.Module | None = _own_copy(network).to(device)
         if order is not None:
@@ -125,7 +127,7 @@ class PreparedNetwork:
         assert base is not None  # only the first call comes here
         if self._notes is None:
             self._notes = self._folded(base, batch)
-        forms = list(_forms(self.precision, self.backend))
+        forms = list(_forms(self.precision, self.backend, self._first))
         failed: list[str] = []  # of this call: after too little memory there is another
         for number, form in enumerate(forms, 1):
             run = form.build(base if number == len(forms) else copy.deepcopy(base), self.device, self.precision)
@@ -155,6 +157,7 @@ class PreparedNetwork:
                 return []
             self.fallbacks.append(f"batch normalisations were not folded: {_reason(error)}")
             return [f"0 of {norms} batch normalisations folded"]
+        self._first = done.first
         count = done.norms + done.norms_left
         return [f"{done.norms} of {count} batch normalisations folded"] if count else []
 
@@ -173,29 +176,34 @@ class _Form:
     build: Callable[[nn.Module, torch.device, str], Callable[..., Any]]
 
 
-def _forms(precision: str, backend: str) -> Iterator[_Form]:
-    """Ways to run a network, the fastest first."""
+def _forms(precision: str, backend: str, first: tuple[str, ...]) -> Iterator[_Form]:
+    """Ways to run a network, the fastest first; ``first`` names the convolutions that alone read the image."""
     if backend == "openvino":
         from medresnet3d.inferers.openvino_backend import OpenVinoRunner
 
         yield _Form("OpenVINO {}", "contiguous", lambda network, _device, name: OpenVinoRunner(network, name))
         return
-    yield _Form("{}, channels last", "channels_last", partial(_cast_runner, last=True))
+    yield _Form("{}, channels last", "channels_last", partial(_cast_runner, last=True, first=first))
     if precision == "fp32":
         yield _Form("{}", "contiguous", partial(_cast_runner, last=False))
     else:
         yield _Form("{} by autocast", "contiguous", _autocast_runner)
 
 
-def _cast_runner(network: nn.Module, device: torch.device, precision: str, last: bool) -> Callable[..., Any]:
-    """Weights and input in the number format, channels last where asked for."""
+def _cast_runner(
+    network: nn.Module, device: torch.device, precision: str, last: bool, first: tuple[str, ...] = ()
+) -> Callable[..., Any]:
+    """Weights and input in the number format, channels last where asked for; in bf16 the input is not rounded."""
     dtype = _DTYPES[precision]
+    doubled = bool(first) and precision == "bf16"
+    if doubled:
+        double_input(network, first)
     if last and device.type == "cpu" and precision == "bf16":
         use_fast_layers(network)
     _cast(network, dtype, last)
 
     def run(batch: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        batch = batch.to(device, dtype, non_blocking=True)
+        batch = split(batch.to(device), dtype) if doubled else batch.to(device, dtype, non_blocking=True)
         if last and batch.dim() in FORMATS:
             batch = channels_last(batch)
         return network(batch, *args, **kwargs)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from medresnet3d.inferers.split_input import first_convolutions
 from medresnet3d.inferers.tracing import Call, Key, Trace, trace
 from medresnet3d.networks.layers.batch_renorm import BatchRenorm
 
@@ -36,6 +37,7 @@ class Folded:
         in_place: activations that now overwrite their input.
         wide_sums: final convolutions whose outputs are added up in fp32.
         activated: convolutions, transposed ones too, that became one layer with the activation behind them.
+        first: names of the convolutions that alone read the image.
     """
 
     norms: int
@@ -43,6 +45,7 @@ class Folded:
     in_place: int
     wide_sums: int
     activated: int = 0
+    first: tuple[str, ...] = ()
 
 
 class ActivatedConvolution(nn.Module):
@@ -110,11 +113,13 @@ def fold(network: nn.Module, shape: tuple[int, ...]) -> Folded:
     quick = _single_slopes(network)
     in_place = _make_in_place(network, record, {norm for _, norm in pairs}, quick)
     left = sum(type(module) in _NORMS for module in network.modules())
+    first = set(first_convolutions(network, record))
     activated = _activate(network, record, pairs)
     summands = _summands(network, record)
     for name in summands:
         replace_module(network, name, WideOutput(network.get_submodule(name)))
-    return Folded(len(pairs), left, in_place, len(summands), activated)
+    names = tuple(name for name, module in network.named_modules() if module in first)
+    return Folded(len(pairs), left, in_place, len(summands), activated, names)
 
 
 def replace_module(network: nn.Module, name: str, module: nn.Module) -> None:
