@@ -36,10 +36,11 @@ CHANNELS = (32, 64, 128, 256)
 CT_SPACING = (0.8, 0.8, 1.5)
 MRI_SHAPE = (240, 240, 155)
 ANYWHERE = 0.25  # share of the CT patches that lie anywhere in the trunk or beside it
-FREEZE_AFTER = {"ct-unet": 0.25}  # of the training, from when on normalisation has the statistics of its use
+FREEZE_AFTER = {"ct-unet": 0.75}  # of the training, from when on normalisation has the statistics of its use
 NORM_PATCHES = 64  # whose statistics those are
 TEST_SCANS = 2  # the last ones of a manifest are kept out of the training
-RATE = 2e-3  # the highest learning rate; half of it for a network that has been trained before
+RATES = {"ct-unet": 4e-3}  # the highest learning rate where it is not RATE
+RATE = 2e-3  # half of the rate for a network that has been trained before
 Batch = tuple[torch.Tensor, torch.Tensor]
 Source = Callable[[int, int], Iterator[Batch]]  # patches of a size, by a seed
 
@@ -53,11 +54,9 @@ def make_network(name: str) -> nn.Module:
     return UNet(3, 1, classes, CHANNELS, (2, 2, 2), num_res_units=2, norm="batch")
 
 
-NETWORKS = {"mri-voxresnet": (48, 48), "mri-unet": (64, 64), "ct-unet": (64, 96)}
-"""In-plane size of the training patches of each network: at first, and with fixed statistics.
-
-What tells one kidney from the other lies further from it than a small patch reaches.
-"""
+NETWORKS = {"mri-voxresnet": (48, 48), "mri-unet": (64, 64), "ct-unet": (24, 64)}
+"""In-plane size of the training patches of each network: at first, and with fixed statistics."""
+TOGETHER = {"ct-unet": 8}  # patches of a batch as long as normalisation has the statistics of the batch
 SLICES = 64  # of a patch, at most
 
 
@@ -126,23 +125,40 @@ def mri_patches(manifest: Path | None, size: int, seed: int) -> Iterator[Batch]:
 
 
 def ct_patches(_manifest: Path | None, size: int, seed: int) -> Iterator[Batch]:
-    """Endless patches of phantom patients, each around a voxel of an organ (every organ as often) or of anything."""
+    """Endless patches of phantom patients, each around a voxel of an organ (every organ as often) or of anything.
+
+    Where the organs are is looked up in one patient, and the patch is shifted by as much as patients differ.
+    """
     rng = np.random.default_rng(seed)
-    while True:
-        seed = int(rng.integers(1000, 100000))
-        coarse = organ_phantom(seed)
-        anywhere = rng.random() < ANYWHERE
-        organ = coarse.labels == rng.integers(1, len(ORGANS))
-        places = np.argwhere(np.ones_like(organ) if anywhere or not organ.any() else organ)
-        place = places[rng.integers(len(places))] + rng.uniform(-3, 3, 3)
-        centre = coarse.affine[:3, :3] @ place + coarse.affine[:3, 3]
-        phantom = organ_phantom(seed, (size, size, min(size, SLICES)), CT_SPACING, centre=centre.tolist())
+    atlas = organ_phantom(0)
+    places = [np.argwhere(atlas.labels == organ) for organ in range(len(ORGANS))]
+    shape = (size, size, min(size, SLICES))
+    for organ in organs_in_turn(rng):
+        place = places[organ][rng.integers(len(places[organ]))] + rng.uniform(-4, 4, 3)
+        centre = atlas.affine[:3, :3] @ place + atlas.affine[:3, 3]
+        phantom = organ_phantom(int(rng.integers(1000, 100000)), shape, CT_SPACING, centre=centre.tolist())
         yield _batch(normalised_ct(phantom.image), phantom.labels)
+
+
+def organs_in_turn(rng: np.random.Generator) -> Iterator[int]:
+    """All organs in a random order, then in another; and now and then 0, for anywhere."""
+    while True:
+        for organ in rng.permutation(np.arange(1, len(ORGANS))):
+            if rng.random() < ANYWHERE:
+                yield 0
+            yield int(organ)
 
 
 def _batch(image: np.ndarray, label: np.ndarray) -> Batch:
     tensors = (torch.from_numpy(np.ascontiguousarray(array))[None, None].float() for array in (image, label))
     return next(tensors), next(tensors)
+
+
+def together(patches: Iterator[Batch], count: int) -> Iterator[Batch]:
+    """Batches of several patches, so that the statistics of normalisation are not those of one place."""
+    while True:
+        images, labels = zip(*(next(patches) for _ in range(count)), strict=True)
+        yield torch.cat(images), torch.cat(labels)
 
 
 def freeze_norms(network: nn.Module, patches: Iterator[Batch]) -> None:
@@ -169,11 +185,17 @@ def rarity(organs: int) -> torch.Tensor:
 
 
 def make_loss(name: str) -> nn.Module:
-    """Dice and cross-entropy; the smoothing keeps organs that a patch lacks from outweighing those that it has."""
-    weight = rarity(len(ORGANS)) if name == "ct-unet" else None
-    return DiceCELoss(
-        softmax=True, to_onehot_y=True, include_background=False, batch=True, smooth_nr=50, smooth_dr=50, weight=weight
-    )
+    """Dice and cross-entropy; for the CT network, whose patches lack most of its classes, weighted cross-entropy."""
+    if name == "ct-unet":
+        return nn.CrossEntropyLoss(rarity(len(ORGANS)))
+    return DiceCELoss(softmax=True, to_onehot_y=True, include_background=False, batch=True, smooth_nr=50, smooth_dr=50)
+
+
+def loss_of(loss_function: nn.Module, output: Any, label: torch.Tensor) -> torch.Tensor:
+    """The loss of the main output, for labels (B, 1, i, j, k)."""
+    logits = (output[0] if isinstance(output, list) else output).float()
+    numbers = label[:, 0].long() if isinstance(loss_function, nn.CrossEntropyLoss) else label
+    return torch.as_tensor(loss_function(logits, numbers))
 
 
 def train(
@@ -181,28 +203,43 @@ def train(
     loss_function: nn.Module,
     source: Source,
     sizes: tuple[int, int],
+    rate: float,
     seconds: float,
     freeze_after: float,
+    batch: int,
     resumed: bool,
+    keep: Callable[[], None],
 ) -> int:
-    """AdamW with warm-up and cosine for ``seconds`` of CPU time in bf16 where the CPU has it; give the iterations."""
+    """AdamW with warm-up and cosine for ``seconds`` of CPU time in bf16 where the CPU has it; give the iterations.
+
+    Args:
+        network: trained.
+        loss_function: of :func:`make_loss`.
+        source: patches of a size.
+        sizes: of the patches, at first and with fixed statistics.
+        rate: the highest learning rate.
+        seconds: of CPU time.
+        freeze_after: this share of the time, normalisation has fixed statistics.
+        batch: patches together until then.
+        resumed: whether the network has been trained before.
+        keep: called now and then, so that not all is lost when the training is interrupted.
+    """
     network.train().to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    rate = RATE / 2 if resumed else RATE
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-2)
     precision, device = Precision(), torch.device("cpu")
     begin, iteration, recent, frozen, done = time.process_time(), 0, 0.0, False, 0.0
-    patches = source(sizes[0], 0)
+    patches = together(source(sizes[0], 2 * resumed), batch)
     while done < 1:
         if not frozen and done >= freeze_after:
             with precision.active(device):
                 freeze_norms(network, patches)
-            frozen, patches = True, source(sizes[1], 1 + resumed)
+            frozen, patches = True, source(sizes[1], 1 + 2 * resumed)
         image, label = next(patches)
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1.0, (iteration + 1) / 30) * 0.5 * (1 + math.cos(math.pi * done))
         with precision.active(device):
             output = network(image.contiguous(memory_format=torch.channels_last_3d))
-        loss = loss_function((output[0] if isinstance(output, list) else output).float(), label)
+        loss = loss_of(loss_function, output, label)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 5.0)
@@ -212,6 +249,7 @@ def train(
         recent = float(loss.detach()) if iteration == 1 else 0.97 * recent + 0.03 * float(loss.detach())
         if iteration % 50 == 0:
             print(f"{done:.0%} of the time, {iteration} iterations, loss {recent:.3f}", flush=True)
+            keep()
     return iteration
 
 
@@ -230,16 +268,30 @@ def main() -> None:
     network = load_network(options.out, options.net) if options.resume else make_network(options.net)
     source: Source = partial(ct_patches if options.net == "ct-unet" else mri_patches, options.data)
     sizes = NETWORKS[options.net]
-    freeze_after = 0.0 if options.resume else FREEZE_AFTER.get(options.net, 1.0)
+    rate = RATES.get(options.net, RATE) / (2 if options.resume else 1)
+    before: list[Any] = []
+    if options.resume and weights.with_suffix(".json").exists():
+        before = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
+
+    def keep() -> None:
+        with atomic_path(weights) as path:
+            torch.save({key: value.contiguous() for key, value in network.state_dict().items()}, path)
+
     iterations = train(
-        network, make_loss(options.net), source, sizes, options.cpu_seconds, freeze_after, options.resume
+        network,
+        make_loss(options.net),
+        source,
+        sizes,
+        rate,
+        options.cpu_seconds,
+        FREEZE_AFTER.get(options.net, 1.0),
+        TOGETHER.get(options.net, 1),
+        options.resume,
+        keep,
     )
-    with atomic_path(weights) as path:
-        torch.save({key: value.contiguous() for key, value in network.state_dict().items()}, path)
+    keep()
     note = {"net": options.net, "cpu_seconds": options.cpu_seconds, "iterations": iterations, "data": str(options.data)}
-    earlier = weights.with_suffix(".json")
-    before = json.loads(earlier.read_text(encoding="utf-8")) if options.resume else []
-    atomic_write_text(earlier, json.dumps([*before, note], indent=1))
+    atomic_write_text(weights.with_suffix(".json"), json.dumps([*before, note], indent=1))
 
 
 if __name__ == "__main__":
