@@ -280,8 +280,10 @@ def _activate(network: nn.Module, record: Trace, pairs: list[tuple[str, str]]) -
         if not (type(activation) in _INPLACE and activation.inplace and _is_plain(activation)):
             continue
         convolution = makers.get(call.reads[0])
-        layer = modules.get(convolution or "")
-        if convolution and type(layer) in (*_CONVOLUTIONS, *_TRANSPOSED) and _is_plain(layer):  # type: ignore[arg-type]
+        if convolution is None:
+            continue
+        layer = modules[convolution]
+        if type(layer) in (*_CONVOLUTIONS, *_TRANSPOSED) and _is_plain(layer):
             replace_module(network, convolution, ActivatedConvolution(layer, activation))
             replace_module(network, name, nn.Identity())
             count += 1
