@@ -60,7 +60,7 @@ def back(value: Any) -> Any:
         scan((3, 9, 9)),
         Flip(0)(scan((1, 8, 8, 8))),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_values_come_back_as_they_were(value: Any) -> None:
     assert same(back(value), value)
