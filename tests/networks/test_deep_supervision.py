@@ -9,15 +9,12 @@ from torch import nn
 from medresnet3d.errors import ConfigError
 from medresnet3d.losses.deep_supervision import FadingDeepSupervisionLoss
 from medresnet3d.networks.deep_supervision import build_deeply_supervised
-from tests.networks.base import ClassifierSuite
+from tests.networks.base import NetworkSuite
 
 
-class TestDeeplySupervised(ClassifierSuite):
+class TestDeeplySupervised(NetworkSuite):
     def build(self, spatial_dims: int = 3, **options: object) -> nn.Module:
         return build_deeply_supervised("resnet10", ("layer2", "layer3"), spatial_dims, 1, 2, "slim")
-
-    def fit_eight(self) -> tuple[list[float], float]:
-        pytest.skip("the loss of the suite takes one output; the network inside is tested by its own suite")
 
 
 def test_early_layers_get_a_larger_gradient() -> None:
@@ -41,6 +38,7 @@ def test_a_weight_of_zero_is_the_plain_network() -> None:
     image = torch.rand(2, 3, 48, 48)
     assert len(net.train()(image)) == 3
     plain = net.eval()(image)
+    assert torch.equal(net.classifier(net.forward_features(image)), plain)
     assert torch.equal(plain, net.network(image)) and plain.shape == (2, 2)
 
 
