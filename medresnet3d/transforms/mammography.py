@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from monai.config import KeysCollection
+from monai.data import MetaTensor
 from monai.transforms import Flip, InvertibleTransform, MapTransform, Transform
+from monai.utils.enums import TraceKeys
 from monai.utils.type_conversion import convert_to_dst_type
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -147,16 +149,26 @@ class BreastOrientation(InvertibleTransform):
         """Whether a film (1, i, j) has its chest wall on the other side."""
         return breast_side(_first_plane(img)) != self.side
 
+    def turn(self, img: torch.Tensor, turned: bool) -> torch.Tensor:
+        """Give an image (C, i, j) mirrored or as it is, and note which in a MetaTensor."""
+        out: torch.Tensor = self.flip(img) if turned else torch.as_tensor(img).clone()
+        self._do_transform = turned
+        if isinstance(out, MetaTensor):
+            self.push_transform(out, replace=True)
+        return out
+
     def __call__(self, img: torch.Tensor) -> torch.Tensor:
         """Give the film (1, i, j), mirrored where needed."""
-        return self.flip(img) if self.is_turned(img) else img
+        return self.turn(img, self.is_turned(img))
 
-    def inverse(self, data: torch.Tensor) -> torch.Tensor:
+    def inverse(self, data: MetaTensor) -> MetaTensor:
         """Mirror back what was mirrored."""
-        operations = getattr(data, "applied_operations", [])
-        if operations and operations[-1].get("class") == "Flip" and operations[-1].get("id") == id(self.flip):
-            return self.flip.inverse(data)
-        return data
+        noted = self.pop_transform(data)
+        if not noted[TraceKeys.DO_TRANSFORM]:
+            return data
+        data.applied_operations.append(noted[TraceKeys.EXTRA_INFO])
+        back: MetaTensor = self.flip.inverse(data)  # type: ignore[assignment]
+        return back
 
 
 class BreastOrientationd(MapTransform, InvertibleTransform):
@@ -179,9 +191,9 @@ class BreastOrientationd(MapTransform, InvertibleTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Give the item with all keys mirrored, or none."""
         item = dict(data)
-        if self.transform.is_turned(item[self.source_key]):
-            for key in self.key_iterator(item):
-                item[key] = self.transform.flip(item[key])
+        turned = self.transform.is_turned(item[self.source_key])
+        for key in self.key_iterator(item):
+            item[key] = self.transform.turn(item[key], turned)
         return item
 
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.transforms import RandomizableTransform, Rotate, Transform
+from monai.transforms import InvertibleTransform, RandomizableTransform, Rotate, Transform
+from monai.utils.enums import TraceKeys
 from monai.utils.type_conversion import convert_to_dst_type
 
 from medresnet3d.errors import ConfigError, DataError
@@ -98,8 +99,8 @@ class RotationGrid(Transform):
         return img
 
 
-class RandRotationGrid(RandomizableTransform):
-    """One of the turns of :class:`RotationGrid`, drawn evenly.
+class RandRotationGrid(RandomizableTransform, InvertibleTransform):
+    """One of the turns of :class:`RotationGrid`, drawn evenly; the inverse turns back.
 
     Args:
         prob: how often; otherwise the picture stays.
@@ -116,15 +117,34 @@ class RandRotationGrid(RandomizableTransform):
         """Draw the turn."""
         super().randomize(None)
         self.index = int(self.R.randint(len(self.grid.angles))) if self._do_transform else 0
+        self._do_transform = self.index > 0
 
     def __call__(self, img: torch.Tensor, randomize: bool = True) -> torch.Tensor:
         """Give the picture (C, i, j), turned."""
         if randomize:
             self.randomize()
-        return self.grid.turned(img, self.index)
+        turned = self.grid.turned(img, self.index) if self._do_transform else torch.as_tensor(img).clone()
+        if isinstance(turned, MetaTensor):
+            self.push_transform(turned, replace=True)
+        return turned
+
+    def inverse(self, data: MetaTensor) -> MetaTensor:
+        """Turn a picture back; what had left the frame is lost."""
+        noted = self.pop_transform(data)
+        if not noted[TraceKeys.DO_TRANSFORM]:
+            return data
+        data.applied_operations.append(noted[TraceKeys.EXTRA_INFO])
+        return self.grid.inverse(data)
 
 
-class RandRotationGridd(RandKeyed):
+class RandRotationGridd(RandKeyed, InvertibleTransform):
     """Dictionary version of :class:`RandRotationGrid`."""
 
     array_class = RandRotationGrid
+
+    def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Turn all keys back."""
+        item = dict(data)
+        for key in self.key_iterator(item):
+            item[key] = self.transform.inverse(item[key])
+        return item

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from monai.transforms import Compose
 
 from medresnet3d.data.phantoms.pictures import mammogram
 from medresnet3d.errors import ConfigError, DataError
@@ -72,7 +73,7 @@ def test_every_film_is_turned_to_one_side_and_back(side: str) -> None:
     assert breast_side(turned["image"][0].numpy()) == "left"
     expected = truth.muscle if side == "left" else truth.muscle[::-1]
     np.testing.assert_array_equal(turned["mask"][0].numpy() > 0, expected)
-    back = turn.inverse(turned)
+    back = Compose([turn]).inverse(turned)
     for key in item:
         assert torch.equal(back[key].as_tensor(), item[key].as_tensor())
         assert torch.equal(back[key].affine, item[key].affine)
@@ -83,8 +84,12 @@ def test_the_array_version_turns_back_too() -> None:
     turn = BreastOrientation("right")
     turned = turn(image)
     assert breast_side(turned[0].numpy()) == "right"
+    assert not image.applied_operations
+    again = turn(turned.clone())
+    assert torch.equal(again.as_tensor(), turned.as_tensor())
+    assert torch.equal(turn.inverse(again).as_tensor(), turned.as_tensor())  # nothing was mirrored the second time
     assert torch.equal(turn.inverse(turned).as_tensor(), image.as_tensor())
-    assert turn(turned) is turned and turn.inverse(image) is image
+    assert torch.equal(turn(torch.as_tensor(image.numpy())), turn(image).as_tensor())
 
 
 def test_bad_input_is_refused() -> None:
