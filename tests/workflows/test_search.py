@@ -219,7 +219,7 @@ def test_the_direction_is_the_metrics(training: ToyTraining, bundle: Path, manif
         ({"objective": "mean"}, "--objective is 'mean'; use one of last, best"),
         ({"trials": 0}, "--trials is 0"),
         ({"workers": 0}, "--workers is 0"),
-        ({"budget": "soon"}, "--budget 'soon'"),
+        ({"budget": "soon"}, "The budget 'soon'"),
         ({"method": "pso", "prune": True}, "a swarm needs the value of every trial"),
         ({"set": ["widht=3"]}, "--set widht"),
     ],
