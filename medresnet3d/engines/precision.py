@@ -1,4 +1,4 @@
-"""Mixed precision, and a guard against a wrong gradient in oneDNN's bf16 convolutions.
+"""Mixed precision, and a guard against wrong gradients in oneDNN's convolutions.
 
 On CPUs with AVX512_BF16 but without AMX, torch 2.13 and 2.15 compute the bf16 weight gradient of a padded 3D
 convolution wrongly (NaN, infinity, plain wrong numbers; now and then the process crashes) when the input is less deep
@@ -7,6 +7,11 @@ axis counts, not the others; the output and the input's gradient are right; 1D a
 convolutions are not affected. Transposed convolutions are, with the roles of input and output exchanged.
 :class:`SafeConvolutions` computes those layers in fp32; :func:`self_test` says whether the torch at hand has the
 fault.
+
+In fp32, torch 2.13 computes the weight gradient of a padded 3D convolution wrongly (it reads memory that was never
+written, and crashes now and then) with large kernels, strides and shallow inputs: kernel 7 and stride 2 at depths 5 to
+7, kernel 11 and stride 3 at depths 7 to 10. Where the kernel is larger than 5, the stride above 1 and the input less
+deep than twice the kernel, :class:`SafeConvolutions` pads the image itself, with which the gradient is right.
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,12 +36,12 @@ _PROBE = "import sys; from medresnet3d.engines.precision import weight_gradient_
 
 
 class SafeConvolutions(TorchFunctionMode):
-    """While active, compute CPU 3D convolutions that are less deep than their kernel in fp32 (see the module)."""
+    """While active, compute 3D convolutions on the CPU whose gradient may be wrong another way (see the module)."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Call ``func``, in fp32 where its bf16 weight gradient may be wrong."""
+        """Call ``func``, where its weight gradient may be wrong in fp32 or on an image that is padded before."""
         kwargs = kwargs or {}
         if func in _CONVOLUTIONS or func in _TRANSPOSED:
             return self._convolve(func, *args, **kwargs)
@@ -49,16 +54,37 @@ class SafeConvolutions(TorchFunctionMode):
         weight: torch.Tensor,
         bias: torch.Tensor | None = None,
         stride: int | tuple[int, ...] = 1,
+        padding: str | int | tuple[int, ...] = 0,
         *args: Any,
         **kwargs: Any,
     ) -> torch.Tensor:
+        if input.device.type != "cpu":
+            return func(input, weight, bias, stride, padding, *args, **kwargs)
+        if func in _CONVOLUTIONS and _is_coarse(input, weight, stride):
+            input, padding = _padded(input, padding)
         low = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else input.dtype
-        shallow = _is_shallow(func, input.shape[2], weight.shape[2], stride)
-        if input.device.type != "cpu" or low != torch.bfloat16 or not shallow:
-            return func(input, weight, bias, stride, *args, **kwargs)
+        if low != torch.bfloat16 or not _is_shallow(func, input.shape[2], weight.shape[2], stride):
+            return func(input, weight, bias, stride, padding, *args, **kwargs)
         with torch.autocast("cpu", enabled=False):
             bias = None if bias is None else bias.float()
-            return func(input.float(), weight.float(), bias, stride, *args, **kwargs).to(low)
+            return func(input.float(), weight.float(), bias, stride, padding, *args, **kwargs).to(low)
+
+
+def _is_coarse(input: torch.Tensor, weight: torch.Tensor, stride: int | tuple[int, ...]) -> bool:
+    """Say whether kernel and stride are large and the input is shallow."""
+    kernel = max(weight.shape[2:])
+    steps = (stride,) if isinstance(stride, int) else stride
+    return kernel > 5 and max(steps) > 1 and min(input.shape[2:]) < 2 * kernel
+
+
+def _padded(
+    input: torch.Tensor, padding: str | int | tuple[int, ...]
+) -> tuple[torch.Tensor, str | int | tuple[int, ...]]:
+    """Pad the image with zeros, and give the padding that is left to do."""
+    if isinstance(padding, str):  # "valid", since "same" goes with a stride of 1 only
+        return input, padding
+    sides = (padding,) * 3 if isinstance(padding, int) else padding
+    return F.pad(input, [side for axis in reversed(sides) for side in (axis, axis)]), 0
 
 
 def _is_shallow(func: Callable[..., Any], depth: int, kernel: int, stride: int | tuple[int, ...]) -> bool:
@@ -125,7 +151,7 @@ class Precision:
     Args:
         name: ``"fp32"``; ``"bf16"``; ``"fp16"`` (CUDA only, with loss scaling); ``"auto"``: bf16 where the device is
             fast at it, else fp32.
-        guard: compute in fp32 what is known to be wrong in bf16 on the CPU.
+        guard: compute another way what is known to be wrong on the CPU (:class:`SafeConvolutions`).
 
     Raises:
         ConfigError: if there is no such format.
@@ -152,12 +178,7 @@ class Precision:
     def active(self, device: torch.device) -> Iterator[None]:
         """Compute in this format inside the block."""
         name = self.resolve(device)
-        if name == "fp32":
+        guard = SafeConvolutions() if device.type == "cpu" and self.guard else nullcontext()
+        low = torch.bfloat16 if name == "bf16" else torch.float16
+        with torch.autocast(device.type, dtype=low, enabled=name != "fp32"), guard:
             yield
-            return
-        with torch.autocast(device.type, dtype=torch.bfloat16 if name == "bf16" else torch.float16):
-            if device.type == "cpu" and self.guard:
-                with SafeConvolutions():
-                    yield
-            else:
-                yield

@@ -54,6 +54,24 @@ def test_guarded_weight_gradients_are_right(kernel: int, depth: int) -> None:
     assert weight_gradient_error(guard=True, depth=depth, kernel=kernel) < ROUNDING
 
 
+@pytest.mark.parametrize(("kernel", "stride", "depth"), [(7, 2, 5), (7, 2, 6), (7, 2, 7), (9, 3, 8), (11, 2, 10)])
+@pytest.mark.parametrize("padding", [None, (3, 2, 1)])
+def test_large_kernels_with_a_stride_are_guarded_in_fp32(
+    kernel: int, stride: int, depth: int, padding: tuple[int, ...] | None
+) -> None:
+    """Without the guard, torch 2.13 reads what was never written here; now and then the process crashes."""
+    torch.manual_seed(0)
+    image, weight = torch.randn(2, 16, depth, 8, 12), torch.randn(11, 16, kernel, kernel, kernel)
+    exact, found = [], []
+    for gradients, flags in ((exact, False), (found, True)):
+        inputs = image.clone().requires_grad_(), weight.clone().requires_grad_()
+        with torch.backends.mkldnn.flags(enabled=flags), Precision("fp32", guard=flags).active(CPU):
+            output = F.conv3d(*inputs, None, stride, padding or kernel // 2)
+            gradients += [output.detach(), *torch.autograd.grad(output.square().mean(), inputs)]
+    for one, other in zip(found, exact, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3 * float(other.abs().max()))
+
+
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_transposed_convolutions_are_guarded(depth: int) -> None:
     torch.manual_seed(0)
