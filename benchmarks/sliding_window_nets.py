@@ -35,12 +35,12 @@ from medresnet3d.networks.voxresnet import VoxResNet
 CHANNELS = (32, 64, 128, 256)
 CT_SPACING = (0.8, 0.8, 1.5)
 MRI_SHAPE = (240, 240, 155)
-ANYWHERE = 0.25  # share of the CT patches that lie anywhere in the trunk or beside it
+ANYWHERE = 0.5  # how often a CT patch anywhere in the trunk or beside it comes before one of an organ
 FREEZE_AFTER = {"ct-unet": 0.75}  # of the training, from when on normalisation has the statistics of its use
 NORM_PATCHES = 64  # whose statistics those are
 TEST_SCANS = 2  # the last ones of a manifest are kept out of the training
 RATES = {"ct-unet": 4e-3}  # the highest learning rate where it is not RATE
-RATE = 2e-3  # half of the rate for a network that has been trained before
+RATE = 2e-3  # a tenth of the rate for a network that has been trained before
 Batch = tuple[torch.Tensor, torch.Tensor]
 Source = Callable[[int, int], Iterator[Batch]]  # patches of a size, by a seed
 
@@ -181,7 +181,7 @@ def freeze_norms(network: nn.Module, patches: Iterator[Batch]) -> None:
 def rarity(organs: int) -> torch.Tensor:
     """Weights of the classes in the cross-entropy: the rarer an organ in a phantom patient, the more."""
     counts = np.bincount(organ_phantom(0).labels.ravel(), minlength=organs).astype(np.float32)
-    return torch.from_numpy(np.cbrt(np.median(counts) / counts))
+    return torch.from_numpy((np.median(counts) / counts) ** 0.25)
 
 
 def make_loss(name: str) -> nn.Module:
@@ -268,7 +268,7 @@ def main() -> None:
     network = load_network(options.out, options.net) if options.resume else make_network(options.net)
     source: Source = partial(ct_patches if options.net == "ct-unet" else mri_patches, options.data)
     sizes = NETWORKS[options.net]
-    rate = RATES.get(options.net, RATE) / (2 if options.resume else 1)
+    rate = RATES.get(options.net, RATE) / (10 if options.resume else 1)
     before: list[Any] = []
     if options.resume and weights.with_suffix(".json").exists():
         before = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
@@ -284,7 +284,7 @@ def main() -> None:
         sizes,
         rate,
         options.cpu_seconds,
-        FREEZE_AFTER.get(options.net, 1.0),
+        0.0 if options.resume and options.net in FREEZE_AFTER else FREEZE_AFTER.get(options.net, 1.0),
         TOGETHER.get(options.net, 1),
         options.resume,
         keep,

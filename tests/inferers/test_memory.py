@@ -1,7 +1,7 @@
 from __future__ import annotations
 
+import ctypes
 import platform
-import resource
 
 import pytest
 import torch
@@ -55,21 +55,41 @@ def test_tiles_of_large_images_are_small_unless_asked_for(monkeypatch: pytest.Mo
     assert tile_limit(scan, cpu, asked_for=False) == 1 << 19
 
 
-def new_pages(blocks: int) -> int:
-    """How many pages of memory the system has to make for some large tensors, one after the other."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(blocks):
-        torch.zeros(48 << 18).add_(1)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+class Mallinfo(ctypes.Structure):
+    """What glibc's mallinfo2 gives."""
+
+    _names = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
+    _fields_ = [(name, ctypes.c_size_t) for name in _names]
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory")
-def test_freed_memory_is_taken_again_inside_and_given_back_after() -> None:
-    usual = new_pages(8)
+def malloc_state() -> Mallinfo:
+    mallinfo = ctypes.CDLL(None).mallinfo2
+    mallinfo.restype = Mallinfo
+    state = mallinfo()
+    assert isinstance(state, Mallinfo)
+    return state
+
+
+LARGE = 48 << 20
+
+
+def is_mapped_anew() -> bool:
+    """Whether the system gives a new mapping for a large tensor."""
+    before = malloc_state().hblks
+    tensor = torch.empty(LARGE, dtype=torch.uint8)
+    return malloc_state().hblks > before and tensor.numel() == LARGE
+
+
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc" or not hasattr(ctypes.CDLL(None), "mallinfo2"),
+    reason="only glibc can be told to keep memory, and since 2.33 says what it does",
+)
+def test_memory_is_kept_for_the_next_tensor_inside_and_given_back_after() -> None:
+    assert is_mapped_anew()
     with reused_memory():
-        new_pages(2)
+        assert not is_mapped_anew()
         with reused_memory():
             pass
-        inside = new_pages(8)
-    assert inside < usual / 4
-    assert new_pages(8) > usual / 2
+        assert not is_mapped_anew()
+    assert malloc_state().keepcost < LARGE
+    assert is_mapped_anew()
