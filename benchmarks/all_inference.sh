@@ -6,8 +6,9 @@
 # NETS: the folder of sliding_window_nets.py; MANIFEST: skull-stripped T1 scans with tissue maps; RESULTS: where the
 # figures go. What is in RESULTS already is not measured again, so the script may be interrupted and started again.
 # Steps, with the minutes each takes on 2 cores: ct (5), memory (3), resident (5), mri-unet (2), mri-default-unet (1),
-# mri-voxresnet (6), mri-default-voxresnet (5), nifti (2). Afterwards:
+# mri-voxresnet (6), mri-default-voxresnet (5), nifti (2). Before, where the networks shall be better, and afterwards:
 #
+#   PYTHON benchmarks/sliding_window_nets.py --net ct-unet --out NETS --resume --cpu-seconds 240 --threads 2
 #   PYTHON benchmarks/table.py RESULTS --write docs/benchmarks.md
 set -euo pipefail
 
