@@ -49,7 +49,7 @@ def test_the_published_size_is_one_id() -> None:
 
 def test_the_loss_is_focal_and_without_its_focus_cross_entropy() -> None:
     loss = load_config(BUNDLE, ("train.json",), {}).get_parsed_content("loss")
-    assert isinstance(loss, FocalLoss) and loss.gamma == 2.0 and loss.alpha is not None
+    assert isinstance(loss, FocalLoss) and loss.gamma == 2.0 and loss.alpha is None
     plain = load_config(BUNDLE, ("train.json",), {"loss": {"name": "focal", "gamma": 0.0, "alpha": None}})
     output, label = torch.randn(6, 2, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 1, 0, 0, 1])
     expected = nn.functional.cross_entropy(output, label)

@@ -1,8 +1,8 @@
 """Nodules that four readers outlined and rated, as phantoms in the official layout of LIDC-IDRI.
 
 A scan is a piece of lung around one nodule, not a whole chest, so that a cohort is written in seconds. How malignant a
-nodule looks is graded: 1 small and smooth, 2 large and smooth, 4 small with spicules, 5 large with spicules; each
-reader may differ by one. Grade 3 is not drawn, but readers' means come near it.
+nodule looks is graded: 1 and 2 are smooth, 4 and 5 have spicules, and each grade is larger than the one before, with
+overlaps; each reader may differ by one. Grade 3 is not drawn, but readers' means come near it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,12 @@ from medresnet3d.data.phantoms.nodule_cubes import nodule_cube
 from medresnet3d.data.preparation.prepare import prepare
 from medresnet3d.io.atomic import atomic_write_text
 
-GRADES = {1: ("smooth", 6.0, 9.0), 2: ("smooth", 9.0, 15.0), 4: ("spiculated", 6.0, 9.0), 5: ("spiculated", 9.0, 15.0)}
+GRADES = {
+    1: ("smooth", 5.0, 8.0),
+    2: ("smooth", 7.0, 11.0),
+    4: ("spiculated", 9.0, 14.0),
+    5: ("spiculated", 12.0, 18.0),
+}
 """Margin and range of the diameter in mm of each grade of malignancy."""
 
 READERS = 4
