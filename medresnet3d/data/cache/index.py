@@ -106,7 +106,7 @@ class Index:
     def _open(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
         try:
-            connection.execute("PRAGMA journal_mode=WAL")
+            # no write-ahead log: to turn it on does not wait for other processes
             connection.execute("PRAGMA synchronous=OFF")
             if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
                 self._rebuild(connection)
@@ -124,7 +124,7 @@ class Index:
         connection.execute("COMMIT")
 
     def _delete(self) -> None:
-        for suffix in ("", "-wal", "-shm"):
+        for suffix in ("", "-journal"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
 
 
