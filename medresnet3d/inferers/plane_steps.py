@@ -277,7 +277,9 @@ class _Transposed(Step):
             raise ConfigError("a transposed convolution that leaves gaps between its kernels cannot go slab by slab.")
         known, planes = planes_of(image), _after(self._kept, image)
         arrived = self._first + planes.shape[AXIS]
-        possible = (arrived - 1) * step + reach + extra[0] - 2 * pad if known.ended else arrived * step - pad
+        possible = (arrived - 1) * step + reach + extra[0] - 2 * pad  # in all, if no further plane arrives
+        if not known.ended:
+            possible = min(possible, arrived * step - pad)
         scale = known.scale * step
         count = min(max(possible - self._made, 0), call.most(scale))
         begin = self._made + pad - step * self._first
