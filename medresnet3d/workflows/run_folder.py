@@ -60,6 +60,13 @@ def git_state(folder: Path) -> dict[str, Any] | None:
     return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain"))}
 
 
+def withdraw(run: Path) -> None:
+    """Take back the records of a run that never began, so that the corrected command finds an empty folder."""
+    if {path.name for path in run.iterdir()} <= {CONFIG, ENVIRONMENT}:
+        for name in (CONFIG, ENVIRONMENT):
+            (run / name).unlink(missing_ok=True)
+
+
 def describe_run(bundle: Path, manifest: Manifest, overrides: Mapping[str, Any], command: str) -> dict[str, Any]:
     """Return what ``environment.json`` records before anything is computed."""
     from medresnet3d.reports.builders import versions

@@ -95,7 +95,7 @@ def train(
         _record(training, parser, resume)
     if resume:
         run_folder.set_handler_options(parser.get(), resume=True)
-    _run(training, parser)
+    _run(training, parser, is_new=is_main and not resume)
     if is_main:
         _finish(training, _name_device(parser))
     return run
@@ -159,7 +159,7 @@ def _record(training: _Training, parser: ConfigParser, resume: bool) -> None:
     run_folder.write_json(config, training.run / run_folder.CONFIG)
 
 
-def _run(training: _Training, parser: ConfigParser) -> None:
+def _run(training: _Training, parser: ConfigParser, is_new: bool) -> None:
     from medresnet3d.engines.trainer import TrainingInterrupted
 
     try:
@@ -170,6 +170,8 @@ def _run(training: _Training, parser: ConfigParser) -> None:
     except TrainingInterrupted as stop:
         raise TrainingInterrupted(f"{stop} Go on with: {training.resume_command}") from None
     except Exception as error:
+        if is_new:
+            run_folder.withdraw(training.run)
         cause = own_error(error)
         if cause is None:
             raise

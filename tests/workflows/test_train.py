@@ -184,6 +184,14 @@ def test_ctrl_c_says_how_to_go_on(
     assert_same_run(run, folder)
 
 
+def test_a_run_that_never_began_leaves_its_folder_free(bundle: Path, manifest: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(ConfigError):
+        train(bundle, manifest, folder, set={"seed": -1})
+    assert not list(folder.iterdir())
+    assert (train(bundle, manifest, folder, set={"max_epochs": 1}) / "metrics.csv").is_file()
+
+
 def test_a_taken_folder_is_refused(run: Path, bundle: Path, manifest: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="exists already and is not empty: continue it with --resume"):
         train(bundle, manifest, run)
