@@ -24,7 +24,7 @@ from medresnet3d.inferers.folding import fold as fold_network
 from medresnet3d.inferers.fused_layers import SummedConvolution
 from medresnet3d.inferers.memory_formats import FORMATS, channels_last
 from medresnet3d.inferers.rounding import round_kernel
-from medresnet3d.inferers.split_input import double_input, split
+from medresnet3d.inferers.split_input import split, split_layers
 from medresnet3d.inferers.tracing import plain, tensors_in
 from medresnet3d.networks.number_formats import check_precision, cpu_has_bf16
 
@@ -193,17 +193,17 @@ def _forms(precision: str, backend: str, first: tuple[str, ...]) -> Iterator[_Fo
 def _cast_runner(
     network: nn.Module, device: torch.device, precision: str, last: bool, first: tuple[str, ...] = ()
 ) -> Callable[..., Any]:
-    """Weights and input in the number format, channels last where asked for; in bf16 the input is not rounded."""
+    """Weights and input in the number format, channels last where asked for; in bf16 the first layer is not rounded."""
     dtype = _DTYPES[precision]
-    doubled = bool(first) and precision == "bf16"
-    if doubled:
-        double_input(network, first)
+    halved = bool(first) and precision == "bf16"
+    if halved:
+        split_layers(network, first, dtype)
     if last and device.type == "cpu" and precision == "bf16":
         use_fast_layers(network)
     _cast(network, dtype, last)
 
     def run(batch: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        batch = split(batch.to(device), dtype) if doubled else batch.to(device, dtype, non_blocking=True)
+        batch = split(batch.to(device), dtype) if halved else batch.to(device, dtype, non_blocking=True)
         if last and batch.dim() in FORMATS:
             batch = channels_last(batch)
         return network(batch, *args, **kwargs)
@@ -223,7 +223,10 @@ def _autocast_runner(network: nn.Module, device: torch.device, precision: str) -
 
 def _cast(network: nn.Module, dtype: torch.dtype, last: bool) -> None:
     """Cast floating-point parameters and buffers, but statistics and wide sums; kernels channels last."""
-    wide = {module.layer for module in network.modules() if isinstance(module, SummedConvolution) and module.wide}
+    wide: set[nn.Module] = set()
+    for module in network.modules():
+        if isinstance(module, (SummedConvolution, NarrowConvolution)) and module.wide:
+            wide.add(module.layer if isinstance(module, SummedConvolution) else module)
     for module in network.modules():
         kernel = _kernel(module)
         if module in wide:

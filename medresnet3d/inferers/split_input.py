@@ -1,7 +1,8 @@
-"""An image in bf16 without its rounding: as what bf16 keeps of it and what it leaves, in twice as many channels.
+"""The first layer in bf16 with neither the image nor its kernels rounded: both as what bf16 keeps and what it leaves.
 
-The first convolutions get their weights twice, so that they see the sum of the two. That takes no longer, as oneDNN
-fills up the few channels of an image anyway, and rounding the image changes more labels than most layers do.
+With an image a + b and kernels v + w, where b and w are what rounding left out, the convolutions see the image as
+a, b, a with the kernels v, v, w: three times as many channels. That takes no longer, as oneDNN fills up the few
+channels of an image anyway, and rounding the image or the first kernels changes more labels than most layers do.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from medresnet3d.inferers.tracing import Trace
+from medresnet3d.inferers.rounding import round_kernel
+from medresnet3d.inferers.tracing import Call, Trace
 
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 
@@ -22,12 +24,26 @@ def first_convolutions(network: nn.Module, record: Trace) -> list[nn.Module]:
         record: one forward pass of it.
     """
     modules = dict(network.named_modules())
-    calls = [call for call in record.calls if record.input in call.reads]
-    names = {call.module for call in calls}
+    image = {record.input}
+    readers = []
+    for call in record.calls:
+        if image.isdisjoint(call.reads):
+            continue
+        if _pads_with_zeros(call):
+            image.update(call.writes)
+        else:
+            readers.append(call)
+    names = {call.module for call in readers}
     often = any(sum(call.module == name for call in record.calls) > 1 for name in names)
-    if often or record.input in record.outputs or not all(_is_simple(modules[name]) for name in names):
+    if often or not image.isdisjoint(record.outputs) or not all(_is_simple(modules[name]) for name in names):
         return []
     return [modules[name] for name in sorted(names)]
+
+
+def _pads_with_zeros(call: Call) -> bool:
+    """Whether it does the same to each channel of an image and to the parts that add up to it."""
+    given = dict(zip(("mode", "value"), call.args[2:], strict=False)) | call.kwargs
+    return call.function == "pad" and given.get("mode", "constant") == "constant" and not given.get("value")
 
 
 def _is_simple(module: nn.Module) -> bool:
@@ -42,17 +58,19 @@ def _is_simple(module: nn.Module) -> bool:
     )
 
 
-def double_input(network: nn.Module, names: tuple[str, ...]) -> None:
+def split_layers(network: nn.Module, names: tuple[str, ...], dtype: torch.dtype) -> None:
     """Let those convolutions of ``network`` take what :func:`split` gives, with the same answers."""
     for name in names:
         layer = network.get_submodule(name)
         assert isinstance(layer, _CONVOLUTIONS)
-        layer.weight = nn.Parameter(torch.cat([layer.weight.detach()] * 2, dim=1), requires_grad=False)
-        layer.in_channels *= 2
+        exact = layer.weight.detach()
+        rounded = round_kernel(exact, dtype).to(exact.dtype)
+        layer.weight = nn.Parameter(torch.cat([rounded, rounded, exact - rounded], dim=1), requires_grad=False)
+        layer.in_channels *= 3
 
 
 def split(image: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Map (B, C, ...) to (B, 2 C, ...) in another number format: the image rounded, and what that left out."""
+    """Map (B, C, ...) to (B, 3 C, ...) in another number format: the image rounded, what that left out, it again."""
     image = image.float()
     rounded = image.to(dtype)
-    return torch.cat([rounded, (image - rounded).to(dtype)], dim=1)
+    return torch.cat([rounded, (image - rounded).to(dtype), rounded], dim=1)

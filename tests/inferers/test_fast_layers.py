@@ -7,6 +7,7 @@ import torch
 from monai.networks.nets import UNet
 from torch import nn
 
+from medresnet3d.inferers.execution import _cast
 from medresnet3d.inferers.fast_layers import (
     ChannelsLastInstanceNorm,
     InPlaceResidual,
@@ -92,6 +93,22 @@ def test_a_narrow_convolution(bias: bool) -> None:
     assert not NarrowConvolution.fits(nn.Conv3d(48, 4, 3))
 
 
+@torch.no_grad()
+def test_logits_of_few_channels_are_not_rounded() -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv3d(8, 4, 3, padding=1).requires_grad_(False)
+    layer.weight.data = (layer.weight.data * 64).bfloat16().float()
+    x = torch.randn(1, 8, 6, 6, 6).bfloat16().float()
+    network = nn.ModuleList([NarrowConvolution(layer)])
+    _cast(network, torch.bfloat16, last=True)
+    answer = network[0](x.bfloat16())
+    assert network[0].wide
+    assert answer.dtype == torch.float32
+    torch.testing.assert_close(answer, layer(x), rtol=1e-4, atol=1e-4)
+    assert float((layer(x).bfloat16().float() - layer(x)).abs().max()) > 0.1
+    assert not NarrowConvolution(nn.Conv3d(48, 4, 3, padding=1)).wide
+
+
 def test_final_convolutions_that_are_summed_become_narrow_ones() -> None:
     torch.manual_seed(0)
     network = VoxResNet(3, 1, 4, width=48).eval()
@@ -100,7 +117,7 @@ def test_final_convolutions_that_are_summed_become_narrow_ones() -> None:
         expected = network(x)
         fold(network, tuple(x.shape))
         use_fast_layers(network)
-        assert sum(isinstance(module, NarrowConvolution) for module in network.modules()) == 3
+        assert sum(isinstance(module, NarrowConvolution) for module in network.modules()) == 4
         torch.testing.assert_close(network(x), expected, rtol=1e-3, atol=1e-4)
 
 
