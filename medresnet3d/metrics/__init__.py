@@ -14,15 +14,23 @@ if TYPE_CHECKING:
     from medresnet3d.metrics.bootstrap import bootstrap_intervals, patient_weights
     from medresnet3d.metrics.calibration import Reliability, reliability
     from medresnet3d.metrics.classification import classification_metrics
+    from medresnet3d.metrics.detection import FROC, Matched, detection_metrics, froc, match_detections
+    from medresnet3d.metrics.detection_score import DetectionScore
     from medresnet3d.metrics.regression import regression_metrics
     from medresnet3d.metrics.segmentation import case_metrics, segmentation_summary, summary_notes
 
 __all__ = [
+    "FROC",
+    "DetectionScore",
     "Estimate",
+    "Matched",
     "Reliability",
     "bootstrap_intervals",
     "case_metrics",
     "classification_metrics",
+    "detection_metrics",
+    "froc",
+    "match_detections",
     "patient_weights",
     "regression_metrics",
     "reliability",
@@ -31,10 +39,16 @@ __all__ = [
 ]
 
 _HOMES = {
+    "DetectionScore": "detection_score",
+    "FROC": "detection",
+    "Matched": "detection",
     "Reliability": "calibration",
     "bootstrap_intervals": "bootstrap",
     "case_metrics": "segmentation",
     "classification_metrics": "classification",
+    "detection_metrics": "detection",
+    "froc": "detection",
+    "match_detections": "detection",
     "patient_weights": "bootstrap",
     "regression_metrics": "regression",
     "reliability": "calibration",
