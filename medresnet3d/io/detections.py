@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from medresnet3d.io.volume import LPS_TO_RAS
 
 COLUMNS = ("x", "y", "z", "diameter_mm", "probability")
 """Columns of an array of detections; x, y, z and the diameter in mm, RAS+ (in pixels for a picture)."""
+FINDING_COLUMNS = ("x", "y", "z", "diameter_mm", "excluded")
+"""Columns of an array of findings, what detections are compared with; the last is 1 for one to ignore."""
 SUBMISSION_COLUMNS = ("seriesuid", "coordX", "coordY", "coordZ", "probability")
 """Columns of a LUNA16 submission; coordinates in mm, LPS+."""
 PICTURE_CORNERS, VOLUME_CORNERS = 4, 6
@@ -111,11 +113,31 @@ def submission_rows(scan: str, detections: ArrayLike) -> list[dict[str, Any]]:
     ]
 
 
-def write_submission(rows: Sequence[dict[str, Any]], path: str | os.PathLike[str]) -> Path:
-    """Write rows of :func:`submission_rows` as LUNA16 wants a submission, whole or not at all."""
+def table_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Give rows as the text of a CSV table; NaN becomes an empty cell."""
     buffer = io.StringIO(newline="")
-    writer = csv.DictWriter(buffer, SUBMISSION_COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(buffer, list(columns), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
-    atomic_write_text(path, buffer.getvalue())
+    writer.writerows({key: "" if value != value else value for key, value in row.items()} for row in rows)
+    return buffer.getvalue()
+
+
+def write_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], path: str | os.PathLike[str]) -> Path:
+    """Write rows as a CSV table, whole or not at all."""
+    atomic_write_text(path, table_text(rows, columns))
     return Path(path)
+
+
+def findings_table(boxes: Iterable[Sequence[float]], excluded: Iterable[Sequence[float]] = ()) -> NDArray[np.float64]:
+    """Give findings as rows of :data:`FINDING_COLUMNS`: those that count, then the excluded ones.
+
+    Args:
+        boxes: of the findings, as in a manifest.
+        excluded: boxes of findings that are to be ignored.
+
+    Returns:
+        (N, 5), x, y, z in mm, RAS+.
+    """
+    parts = [centres_and_diameters(rows) for rows in (boxes, excluded)]
+    flags = [np.full(len(part), flag) for part, flag in zip(parts, (0.0, 1.0), strict=True)]
+    return np.column_stack([np.concatenate(parts), np.concatenate(flags)])

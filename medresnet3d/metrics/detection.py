@@ -34,6 +34,8 @@ RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 CPM = "cpm"
 HIT, REPEATED, IGNORED, FALSE = "hit", "repeated hit", "on an excluded finding", "false positive"
 MISSED = -1
+RECORD_COLUMNS = ("finding", "x", "y", "z", "diameter_mm", "found", "probability", "distance_mm")
+"""Columns of :func:`detection_records`."""
 Floats = NDArray[np.float64]
 
 
@@ -238,14 +240,14 @@ def detection_records(scan: Matched, findings: ArrayLike, detections: ArrayLike)
         detections: see there.
 
     Returns:
-        One row a finding: ``finding`` (from 1), ``x, y, z, diameter_mm``, ``found``, ``probability`` and
-        ``distance_mm`` of its most probable detection (NaN where it was missed).
+        One row a finding, with the columns :data:`RECORD_COLUMNS`: its number from 1, centre and diameter, whether it
+        was found, and probability and distance of its most probable detection (NaN where it was missed).
     """
     known, found = _table(findings, "findings"), _table(detections, "detections")
     known = known[~np.isnan(known).any(axis=1)]
     rows = []
     for number, (finding, by, score) in enumerate(zip(known[known[:, 4] == 0], scan.hit_by, scan.scores, strict=True)):
         distance = np.nan if by == MISSED else float(np.linalg.norm(found[by, :3] - finding[:3]))
-        row = {"finding": number + 1, **dict(zip(("x", "y", "z", "diameter_mm"), finding[:4].tolist(), strict=True))}
-        rows.append({**row, "found": by != MISSED, "probability": float(score), "distance_mm": distance})
+        row = (number + 1, *finding[:4].tolist(), bool(by != MISSED), float(score), distance)
+        rows.append(dict(zip(RECORD_COLUMNS, row, strict=True)))
     return rows

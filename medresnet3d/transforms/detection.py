@@ -26,17 +26,19 @@ from scipy.spatial import KDTree
 from medresnet3d.errors import ConfigError, DataError
 from medresnet3d.io.detections import (
     COLUMNS,
+    FINDING_COLUMNS,
     box_corners,
-    centres_and_diameters,
+    findings_table,
+    SUBMISSION_COLUMNS,
     submission_rows,
-    write_submission,
+    write_table,
 )
+from medresnet3d.transforms.prediction import TABLE
 
 SUBMISSION = "detections.csv"
+_CASE_COLUMNS = ("case", "path", "detections", "strongest_probability")
 SCORES = ("max", "mean")
 KINDS = ("sphere", "heat")
-FINDING_COLUMNS = ("x", "y", "z", "diameter_mm", "excluded")
-"""Columns of a tensor of findings: the truth that detections are compared with."""
 HEAT_REACH = 3.0
 
 
@@ -347,7 +349,7 @@ class FindingsFromBoxesd(MapTransform):
     Args:
         keys: boxes of the findings; a missing key is a scan without any.
         excluded_key: boxes of findings that count neither as hits nor as false alarms; may be missing.
-        findings_key: where the tensor goes, (most, 5), float32, columns as :data:`FINDING_COLUMNS`.
+        findings_key: where the tensor goes, (most, 5), float32, columns as :data:`medresnet3d.io.detections.FINDING_COLUMNS`.
         most: number of rows.
 
     Raises:
@@ -370,49 +372,42 @@ class FindingsFromBoxesd(MapTransform):
         """Give a copy of ``data`` with the findings added."""
         item = dict(data)
         boxes = [box for key in self.key_iterator(item) for box in item[key] or ()]
-        found = findings_tensor(boxes, item.get(self.excluded_key) or ())
+        found = findings_table(boxes, item.get(self.excluded_key) or ())
         if len(found) > self.most:
             raise DataError(f"{item.get('case', 'a scan')} has {len(found)} findings, but `most` is {self.most}.")
         padded = torch.full((self.most, len(FINDING_COLUMNS)), torch.nan)
-        padded[: len(found)] = found
+        padded[: len(found)] = torch.from_numpy(found)
         item[self.findings_key] = padded
         return item
 
 
-def findings_tensor(boxes: Sequence[Sequence[float]], excluded: Sequence[Sequence[float]] = ()) -> torch.Tensor:
-    """Give findings as rows of :data:`FINDING_COLUMNS`, (N, 5), float32: those that count, then the excluded ones.
-
-    Args:
-        boxes: of the findings, as in a manifest.
-        excluded: boxes of findings that are to be ignored.
-    """
-    parts = [
-        np.column_stack([centres_and_diameters(rows), np.full(len(rows), flag)])
-        for rows, flag in ((list(boxes), 0.0), (list(excluded), 1.0))
-    ]
-    return torch.from_numpy(np.concatenate(parts).astype(np.float32))
-
-
 class SaveDetectionsd(MapTransform):
-    """Write the detections of all items to ``detections.csv`` in LUNA16's submission format (mm, LPS+).
+    """Write the detections of all items to ``detections.csv``, and their number for each item to ``predictions.csv``.
 
-    The table is written anew, whole, after each item. What names a scan is its ``case``.
+    ``detections.csv`` has LUNA16's submission format (mm, LPS+); what names a scan is its ``case``. ``predictions.csv``
+    has case, path, number of detections and the highest probability. Both are written anew, whole, after each item.
 
     Args:
         keys: detections, (N, 5), as :class:`DetectionsFromMapd` leaves them.
-        output_dir: folder of the table; it is created.
+        output_dir: folder of the tables; it is created.
     """
 
     def __init__(self, keys: KeysCollection, output_dir: str | os.PathLike[str]) -> None:
         super().__init__(keys)
-        self.table = Path(output_dir) / SUBMISSION
-        self._rows: list[dict[str, Any]] = []
+        self.folder = Path(output_dir)
+        self._found: list[dict[str, Any]] = []
+        self._cases: list[dict[str, Any]] = []
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Add the rows and give ``data`` back unchanged."""
         item = dict(data)
         for key in self.key_iterator(item):
-            self._rows += submission_rows(str(item.get("case", "")), torch.as_tensor(item[key]).cpu().numpy())
-        self.table.parent.mkdir(parents=True, exist_ok=True)
-        write_submission(self._rows, self.table)
+            found = torch.as_tensor(item[key]).cpu().numpy()
+            case = str(item.get("case", ""))
+            strongest = f"{found[0, -1]:.6f}" if len(found) else ""
+            self._found += submission_rows(case, found)
+            self._cases.append(dict(zip(_CASE_COLUMNS, (case, item.get("path", ""), len(found), strongest), strict=True)))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_table(self._found, SUBMISSION_COLUMNS, self.folder / SUBMISSION)
+        write_table(self._cases, _CASE_COLUMNS, self.folder / TABLE)
         return item
