@@ -1,13 +1,13 @@
 """Detection: from a map of probabilities to a list of findings, and from boxes to what a network learns.
 
-Between images and lists everything is in millimetres, RAS+, so that grids (resampled, flipped, cropped) do not matter: a
-MetaTensor's affine says where its voxels are. Of a picture a millimetre is a pixel, and z is 0.
+Between images and lists everything is in millimetres, RAS+, so that grids (resampled, flipped, cropped) do not matter:
+a MetaTensor's affine says where its voxels are. Of a picture a millimetre is a pixel, and z is 0.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,9 @@ from medresnet3d.errors import ConfigError, DataError
 from medresnet3d.io.detections import (
     COLUMNS,
     FINDING_COLUMNS,
+    SUBMISSION_COLUMNS,
     box_corners,
     findings_table,
-    SUBMISSION_COLUMNS,
     submission_rows,
     write_table,
 )
@@ -349,7 +349,8 @@ class FindingsFromBoxesd(MapTransform):
     Args:
         keys: boxes of the findings; a missing key is a scan without any.
         excluded_key: boxes of findings that count neither as hits nor as false alarms; may be missing.
-        findings_key: where the tensor goes, (most, 5), float32, columns as :data:`medresnet3d.io.detections.FINDING_COLUMNS`.
+        findings_key: where the tensor goes, (most, 5), float32, columns as
+            :data:`medresnet3d.io.detections.FINDING_COLUMNS`.
         most: number of rows.
 
     Raises:
@@ -406,7 +407,9 @@ class SaveDetectionsd(MapTransform):
             case = str(item.get("case", ""))
             strongest = f"{found[0, -1]:.6f}" if len(found) else ""
             self._found += submission_rows(case, found)
-            self._cases.append(dict(zip(_CASE_COLUMNS, (case, item.get("path", ""), len(found), strongest), strict=True)))
+            self._cases.append(
+                dict(zip(_CASE_COLUMNS, (case, item.get("path", ""), len(found), strongest), strict=True))
+            )
         self.folder.mkdir(parents=True, exist_ok=True)
         write_table(self._found, SUBMISSION_COLUMNS, self.folder / SUBMISSION)
         write_table(self._cases, _CASE_COLUMNS, self.folder / TABLE)
