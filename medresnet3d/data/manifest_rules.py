@@ -240,6 +240,8 @@ def truth_breach(section: str, entry: Mapping[str, Any], task: str, names: tuple
         return f"has no `{key}`, but other entries of `{section}` have one; add it."
     if key not in entry and task == "segmentation" and isinstance(entry.get("label"), str):
         return "gives its map as `label`; segmentation entries name it `mask`."
+    if task == "detection":
+        return _boxes_breach(entry, names)
     return _label_breach(entry["label"], task, names) if key == "label" and key in entry else None
 
 
@@ -257,6 +259,31 @@ def _label_breach(label: object, task: str, names: tuple[str, ...]) -> str | Non
     if isinstance(label, int | float) and math.isfinite(label) and label == int(label) and 0 <= label < len(names):
         return None
     return f"`label` is {label!r}, but the {len(names)} classes have the numbers 0 to {len(names) - 1}; correct it."
+
+
+def _boxes_breach(entry: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
+    """Say what is wrong with one entry's boxes and their labels, if anything."""
+    for key in ("boxes", "excluded_boxes"):
+        for box in entry.get(key) or ():
+            half = len(box) // 2
+            if len(box) not in (4, 6) or not all(map(math.isfinite, box)):
+                return f"`{key}` has {box}; give x0, y0, z0, x1, y1, z1 in mm (RAS+), or x0, y0, x1, y1 in pixels."
+            if any(high < low for low, high in zip(box[:half], box[half:], strict=True)):
+                return f"`{key}` has {box}; the lowest corner of a box comes first (in mm of RAS+, not of LPS)."
+    return _box_labels_breach(entry, names)
+
+
+def _box_labels_breach(entry: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
+    labels, boxes = entry.get("label"), entry.get("boxes") or ()
+    if not isinstance(labels, list):
+        return None
+    if len(labels) != len(boxes):
+        return f"has {len(boxes)} `boxes` and {len(labels)} `label`s; give one label for each box."
+    unknown = next((label for label in labels if isinstance(label, str) and names and label not in names), None)
+    if unknown is None:
+        return None
+    hint = did_you_mean(unknown, names, "correct it or add it to `labels`.")
+    return f"`label` has {unknown!r}, which is none of the classes {_listing(names)}; {hint}"
 
 
 def _listing(names: tuple[str, ...]) -> str:

@@ -27,7 +27,7 @@ TABLE_SUFFIXES = (".csv", ".tsv")
 SECTION_COLUMNS = ("section", "split", "subset")
 MOST_CLASSES = 1000
 """A column with more different values than these names no classes."""
-_COLUMNS = ("image", "mask", "label", "boxes", "patient", "section", "fold", "position")
+_COLUMNS = ("image", "mask", "label", "boxes", "excluded_boxes", "patient", "section", "fold", "position")
 
 
 class Row(NamedTuple):
@@ -172,7 +172,7 @@ class ManifestTable:
                 continue
             if name == "label" and text:
                 entry[name] = self._label(text)
-            elif text and name in ("image", "position", "boxes"):
+            elif text and name in ("image", "position", "boxes", "excluded_boxes"):
                 entry[name] = _structure(text)
             elif text and name == "fold":
                 entry[name] = int(text) if text.isdecimal() else text
@@ -243,7 +243,7 @@ def _is_plain(entry: Mapping[str, Any]) -> bool:
         isinstance(entry.get("image"), str)
         and isinstance(entry.get("fold", 0), int)
         and isinstance(entry.get("label", ""), str | int | float)
-        and "boxes" not in entry
+        and not {"boxes", "excluded_boxes"} & entry.keys()
         and not isinstance(position, str)
         and len(position) == 3
         and all(isinstance(value, int | float) for value in position)

@@ -16,7 +16,7 @@ from medresnet3d.io import KNOWN_SUFFIXES, is_dicom, known_suffix
 from medresnet3d.io.reading import DICOM_SUFFIXES, PICTURE_SUFFIXES
 
 PathLike = str | os.PathLike[str]
-_TRUTH_KEYS = ("label", "mask", "boxes")
+_TRUTH_KEYS = ("label", "mask", "boxes", "excluded_boxes")
 
 
 def inputs(source: PathLike | Sequence[PathLike], position: Sequence[float] | None = None) -> list[dict[str, Any]]:

@@ -32,6 +32,10 @@ def with_second(**changes: Any) -> dict[str, Any]:
     return {**CLASSIFICATION, "training": [CLASSIFICATION["training"][0], second]}
 
 
+def detection(**entry: Any) -> dict[str, Any]:
+    return {"name": "d", "task": "detection", "labels": ["nodule", "mass"], "test": [{"image": "a.mhd", **entry}]}
+
+
 def test_the_schema_is_a_schema() -> None:
     Draft202012Validator.check_schema(manifest_schema())
 
@@ -44,6 +48,8 @@ def test_the_schema_is_a_schema() -> None:
         {"name": "n", "task": "conversion", "test": [{"image": "a.zip"}]},
         {"name": "n", "task": "regression", "test": [{"image": "a", "label": 2.5, "position": [1, 2, 3]}]},
         {"name": "n", "task": "detection", "test": [{"image": "a", "boxes": [[0, 0, 1, 1]], "label": ["x"]}]},
+        detection(boxes=[[0, 0, 0, 1, 1, 1]], excluded_boxes=[[2, 2, 2, 2, 2, 2]]),
+        detection(boxes=[], label=[]),
         {**CLASSIFICATION, "license": "CC0", "lesions": [1], "weights_may_ship": False},
         with_second(subtype="x", age="70", site="back", gold=1),
     ],
@@ -94,6 +100,15 @@ def test_sound_manifests(raw: dict[str, Any]) -> None:
         (
             {**SEGMENTATION, "training": [{"image": "a.nii", "label": "am.nii"}]},
             "gives its map as `label`; segmentation entries name it `mask`.",
+        ),
+        (detection(boxes=[[1, 2, 3]]), "`boxes` is [1, 2, 3], which cannot be used"),
+        (detection(boxes=[[1, 2, 3, 4, 5]]), "`boxes` has [1, 2, 3, 4, 5]; give x0, y0, z0, x1, y1, z1 in mm (RAS+)"),
+        (detection(boxes=[[5, 0, 1, 1]]), "the lowest corner of a box comes first"),
+        (detection(boxes=[], excluded_boxes=[[0, 0, 9, 1, 1, 1]]), "`excluded_boxes` has [0, 0, 9, 1, 1, 1]; the low"),
+        (detection(boxes=[[0, 0, 1, 1]], label=["nodule", "mass"]), "has 1 `boxes` and 2 `label`s; give one label"),
+        (
+            detection(boxes=[[0, 0, 1, 1]], label=["nodul"]),
+            "`label` has 'nodul', which is none of the classes nodule, mass; did",
         ),
     ],
 )

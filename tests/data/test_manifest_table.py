@@ -51,6 +51,14 @@ def test_the_task_is_deduced(tmp_path: Path, text: str, task: str, names: tuple[
     assert (read.head["task"], read.names) == (task, names)
 
 
+def test_boxes_to_ignore_are_read_as_boxes_are(tmp_path: Path) -> None:
+    path = table(tmp_path, 'image,boxes,excluded_boxes\na,"[[1,2,3,4]]","[[5,6,7,8]]"\nb,[],\n')
+    assert [entry for _, _, entry in rows(path)] == [
+        {"image": "a", "boxes": [[1, 2, 3, 4]], "excluded_boxes": [[5, 6, 7, 8]]},
+        {"image": "b", "boxes": []},
+    ]
+
+
 def test_cells_that_are_no_text(tmp_path: Path) -> None:
     path = table(tmp_path, 'image,position\n"[""a.nii"", ""b.nii""]","1 2.5 -3"\nc.nii,"[1, 2, 3]"\nd.nii,1 2\n')
     assert [entry for _, _, entry in rows(path)] == [

@@ -232,23 +232,43 @@ def _sample(cohort: Cohort, rows: pd.DataFrame, ratio: float) -> pd.DataFrame:
 
 
 def _boxes(cohort: Cohort, scans: _Scans, wanted: dict[str, Path]) -> None:
-    """List every scan with a box around each annotated nodule, mm, RAS+: a cube of its diameter."""
-    table = _table(cohort, "diameter_mm", "annotations.csv")
-    table = _drop(cohort, table, ~table["seriesuid"].isin(list(wanted)), f"nodule: {NO_SCAN} or {NOT_ASKED}")
-    nodules = dict(list(table.groupby("seriesuid")))
+    """List every scan with a box around each annotated nodule, mm, RAS+: a cube of its diameter.
+
+    Findings that the official evaluation ignores become ``excluded_boxes``.
+    """
+    nodules = _by_scan(cohort, "annotations.csv", wanted, "nodule")
+    excluded = {}
+    if cohort.folder.file("annotations_excluded.csv"):
+        excluded = _by_scan(cohort, "annotations_excluded.csv", wanted, "excluded finding")
     for uid, path in track(wanted.items(), "reading LUNA16 headers", total=len(wanted)):
-        boxes: list[list[float]] = []
-        if uid in nodules:
-            inside = _grid(path).inside(nodules[uid][COORDINATES].to_numpy(dtype=float))
-            _drop(cohort, nodules[uid], pd.Series(~inside, nodules[uid].index), f"nodule {OUTSIDE}")
-            boxes = _cubes(nodules[uid][inside])
-        cohort.add(path, boxes=boxes, label=[cohort.labels[0]] * len(boxes), **scans.place(uid))
+        grid = _grid(path)
+        boxes = _cubes_inside(cohort, grid, nodules.get(uid), "nodule")
+        ignored = _cubes_inside(cohort, grid, excluded.get(uid), "excluded finding")
+        labels = [cohort.labels[0]] * len(boxes)
+        cohort.add(path, boxes=boxes, label=labels, excluded_boxes=ignored or None, **scans.place(uid))
 
 
-def _cubes(nodules: pd.DataFrame) -> list[list[float]]:
-    """Lowest and highest corner of each nodule, mm, RAS+."""
-    centres = nodules[COORDINATES].to_numpy(dtype=float) * (-1, -1, 1)
-    half = nodules["diameter_mm"].to_numpy(dtype=float)[:, None] / 2
+def _by_scan(cohort: Cohort, name: str, wanted: dict[str, Path], what: str) -> dict[Any, pd.DataFrame]:
+    """The findings of one table by series UID."""
+    table = _table(cohort, "diameter_mm", name)
+    table = _drop(cohort, table, ~table["seriesuid"].isin(list(wanted)), f"{what}: {NO_SCAN} or {NOT_ASKED}")
+    return dict(list(table.groupby("seriesuid")))
+
+
+def _cubes_inside(cohort: Cohort, grid: _Grid, found: pd.DataFrame | None, what: str) -> list[list[float]]:
+    """Boxes of the findings of a scan that lie in it."""
+    if found is None:
+        return []
+    inside = grid.inside(found[COORDINATES].to_numpy(dtype=float))
+    return _cubes(_drop(cohort, found, pd.Series(~inside, found.index), f"{what} {OUTSIDE}"))
+
+
+def _cubes(findings: pd.DataFrame) -> list[list[float]]:
+    """Lowest and highest corner of each finding, mm, RAS+; of one of unknown diameter 10 mm wide."""
+    size = findings["diameter_mm"].to_numpy(dtype=float)
+    size = np.where(size < 0, UNKNOWN_DIAMETER_MM, size)
+    centres = findings[COORDINATES].to_numpy(dtype=float) * (-1, -1, 1)
+    half = size[:, None] / 2
     return np.hstack([centres - half, centres + half]).round(4).tolist()
 
 

@@ -171,6 +171,22 @@ def test_boxes_are_cubes_around_nodules_in_mm_to_the_left_of_lps(copy: Path) -> 
         np.testing.assert_allclose(high - low, rows.diameter_mm.to_numpy()[near][0], atol=1e-3)
 
 
+def test_findings_that_the_official_evaluation_ignores_are_excluded_boxes(copy: Path) -> None:
+    table = pd.read_csv(copy / "annotations_excluded.csv")
+    table.loc[0, "diameter_mm"] = -1.0  # of unknown size, as most of the official ones
+    table.to_csv(copy / "annotations_excluded.csv", index=False)
+    entries = Result("luna16", copy, task="nodules").entries()
+    found = {entry["patient"]: entry["excluded_boxes"] for entry in entries if "excluded_boxes" in entry}
+    assert sum(map(len, found.values())) == len(table) and len(found) == table.seriesuid.nunique()
+    low, high = np.array(found[table.seriesuid[0]][0]).reshape(2, 3)
+    np.testing.assert_allclose(high - low, 10.0)
+    np.testing.assert_allclose(
+        (low + high) / 2 * (-1, -1, 1), table.loc[0, ["coordX", "coordY", "coordZ"]].astype(float), atol=1e-3
+    )
+    (copy / "annotations_excluded.csv").unlink()
+    assert not any("excluded_boxes" in entry for entry in Result("luna16", copy, task="nodules").entries())
+
+
 def test_lung_masks_are_numbered_anew_on_the_grid_of_their_scan(copy: Path) -> None:
     result = Result("luna16", copy, task="lungs")
     for entry in result.entries():
