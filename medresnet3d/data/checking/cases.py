@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from medresnet3d.data.checking.boxes import box_problems
 from medresnet3d.data.checking.facts import ImageFacts, image_facts, label_counts, voxel_digest
 from medresnet3d.data.checking.findings import Level
 from medresnet3d.data.checking.hounsfield import is_ct
@@ -91,6 +92,7 @@ class CaseLooker:
         if self.deep:
             look.digest = voxel_digest(volumes)
             look.signs = _signs(volumes[0])
+        look.problems.extend(box_problems(volumes[0], case.boxes) if case.boxes else ())
         if case.mask:
             mask = load(case.mask, constant_ok=True) if self.deep else load_header(case.mask)
             look.problems.extend(_grid_problems(volumes[0], mask))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 
@@ -23,7 +24,9 @@ def section_sizes(ledger: Ledger) -> dict[str, dict[str, int]]:
 
 
 def class_counts(ledger: Ledger, task: str, names: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Count the entries of each class in each section that has labels; empty for a task without classes of entries."""
+    """Count the entries (boxes for detection) of each class in each section that has labels; empty for other tasks."""
+    if task == "detection":
+        return _box_counts(ledger, names)
     if task != "classification":
         return {}
     counts: dict[str, Counter[int]] = {}
@@ -37,6 +40,20 @@ def class_counts(ledger: Ledger, task: str, names: Sequence[str]) -> dict[str, d
         for section, there in counts.items()
         if section not in unlabelled
     }
+
+
+def _box_counts(ledger: Ledger, names: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Count the boxes of each class; those without a label of their own are of the first."""
+    counts: dict[str, dict[str, int]] = {}
+    every = list(names) or ["boxes"]
+    query = "SELECT section, label, json_array_length(boxes, '$[0]') FROM entries WHERE truth ORDER BY section"
+    for section, label, number in ledger.db.execute(query):
+        there = counts.setdefault(SECTIONS[section], dict.fromkeys(every, 0))
+        labels = json.loads(label) if label else []
+        for one in labels or [0] * number:
+            name = every[one] if isinstance(one, int) and one < len(every) else str(one)
+            there[name] = there.get(name, 0) + 1
+    return counts
 
 
 def check_patients(ledger: Ledger) -> None:
@@ -61,6 +78,8 @@ def check_balance(ledger: Ledger, counts: dict[str, dict[str, int]]) -> None:
         if absent:
             ledger.record(level, "balance", f"`{section}` has no entry of {', '.join(absent)}; add some.")
         present = Counter({name: count for name, count in by_class.items() if count})
+        if not present:
+            continue
         (most, many), (least, few) = present.most_common(1)[0], present.most_common()[-1]
         if many > IMBALANCE * few:
             text = (

@@ -31,7 +31,7 @@ FACTS = {
 _TABLES = f"""
 CREATE TABLE cases (id INTEGER PRIMARY KEY, files TEXT UNIQUE, bytes INTEGER, quick BLOB, digest BLOB, signs BLOB);
 CREATE TABLE entries (id INTEGER PRIMARY KEY, section INTEGER, number INTEGER, case_id INTEGER, label, patient TEXT,
-                      fold INTEGER, position TEXT, truth INTEGER);
+                      fold INTEGER, position TEXT, truth INTEGER, boxes TEXT);
 CREATE TABLE images (case_id INTEGER, channel INTEGER, {", ".join(f"{name} {kind}" for name, kind in FACTS.items())});
 CREATE TABLE masks (case_id INTEGER, value INTEGER, voxels INTEGER);
 CREATE TABLE findings (id INTEGER PRIMARY KEY, error INTEGER, kind TEXT, grave INTEGER, place TEXT, text TEXT,
@@ -69,6 +69,7 @@ class CaseFiles(NamedTuple):
     id: int
     images: tuple[str, ...]
     mask: str | None
+    boxes: tuple[tuple[float, ...], ...] = ()
 
 
 class Ledger:
@@ -107,8 +108,11 @@ class Ledger:
         label = entry.get("label")
         label = json.dumps(label) if isinstance(label, list) else label
         position = repr(entry["position"]) if "position" in entry else ""
+        boxes = [entry.get("boxes") or [], entry.get("excluded_boxes") or []]
         row = (SECTIONS.index(section), number, case, label, entry.get("patient") or "", entry.get("fold"), position)
-        self.db.execute("INSERT INTO entries VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, truth))
+        self.db.execute(
+            "INSERT INTO entries VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, truth, json.dumps(boxes))
+        )
 
     def close_entries(self) -> None:
         """Make the indices, once all entries are there."""
@@ -152,9 +156,12 @@ class Ledger:
 
     def cases(self, condition: str = "1") -> Iterator[CaseFiles]:
         """The files of the cases that fulfil an SQL condition, in the order in which they are listed."""
-        for number, files in self.db.execute(f"SELECT id, files FROM cases WHERE {condition} ORDER BY id"):
+        every = "(SELECT json_group_array(json(boxes)) FROM entries WHERE case_id = cases.id)"
+        query = f"SELECT id, files, {every} FROM cases WHERE {condition} ORDER BY id"
+        for number, files, listed in self.db.execute(query):
             images, mask = json.loads(files)
-            yield CaseFiles(number, tuple(images), mask)
+            boxes = tuple(tuple(box) for entry in json.loads(listed) for part in entry for box in part)
+            yield CaseFiles(number, tuple(images), mask, boxes)
 
     def record(
         self, level: Level, kind: str, text: str, *, where: str = "", names: Iterable[str] = (), grave: bool = False
