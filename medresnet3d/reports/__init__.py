@@ -21,6 +21,7 @@ from medresnet3d.reports.blocks import (
     KeyValues,
     LegendEntry,
     Link,
+    Mark,
     Plane,
     PlaneView,
     Report,
@@ -37,11 +38,13 @@ if TYPE_CHECKING:
     from medresnet3d.reports.builders import evaluation_report, training_report
     from medresnet3d.reports.cards import (
         classification_card,
+        detection_card,
         failed_card,
         regression_card,
         scan_card,
         segmentation_card,
     )
+    from medresnet3d.reports.detection_figures import froc_plot
     from medresnet3d.reports.figures import (
         agreement_plot,
         bland_altman_plot,
@@ -54,6 +57,7 @@ if TYPE_CHECKING:
     )
     from medresnet3d.reports.html import figure_bytes, render_report, write_report
     from medresnet3d.reports.inference import inference_report
+    from medresnet3d.reports.marks import MarkedScan
     from medresnet3d.reports.planes import three_plane_view
     from medresnet3d.reports.viewer import slice_viewer
 
@@ -68,6 +72,8 @@ __all__ = [
     "KeyValues",
     "LegendEntry",
     "Link",
+    "Mark",
+    "MarkedScan",
     "Plane",
     "PlaneView",
     "Report",
@@ -83,9 +89,11 @@ __all__ = [
     "class_map",
     "classification_card",
     "confusion_plot",
+    "detection_card",
     "evaluation_report",
     "failed_card",
     "figure_bytes",
+    "froc_plot",
     "inference_report",
     "probability_bars",
     "regression_card",
@@ -108,7 +116,15 @@ probability_bars = Bars
 _HOMES = {
     "attention": ("class_map",),
     "builders": ("evaluation_report", "training_report"),
-    "cards": ("classification_card", "failed_card", "regression_card", "scan_card", "segmentation_card"),
+    "cards": (
+        "classification_card",
+        "detection_card",
+        "failed_card",
+        "regression_card",
+        "scan_card",
+        "segmentation_card",
+    ),
+    "detection_figures": ("froc_plot",),
     "figures": (
         "agreement_plot",
         "bland_altman_plot",
@@ -121,6 +137,7 @@ _HOMES = {
     ),
     "html": ("figure_bytes", "render_report", "write_report"),
     "inference": ("inference_report",),
+    "marks": ("MarkedScan",),
     "planes": ("three_plane_view",),
     "viewer": ("slice_viewer",),
 }

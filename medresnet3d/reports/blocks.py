@@ -120,6 +120,37 @@ class LegendEntry:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """Something at a place of a volume, shown as a ring around it.
+
+    Attributes:
+        name: a word or a number.
+        position: in RAS+ mm (in voxels where the volume has no affine).
+        radius_mm: of what is marked; the ring lies outside of it.
+        color: as ``#rrggbb``.
+        kind: what it is, such as "detection"; marks of one kind have one colour.
+        facts: values by name, for the table of marks.
+    """
+
+    name: str
+    position: tuple[float, float, float]
+    radius_mm: float
+    color: str
+    kind: str = "detection"
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ring:
+    """A mark on one plane: its centre as fractions from left and top, its diameter as a fraction of the width."""
+
+    place: tuple[float, float]
+    diameter: float
+    color: str
+    name: str
+
+
+@dataclass(frozen=True)
 class Plane:
     """One slice through a volume, ready to show.
 
@@ -130,6 +161,7 @@ class Plane:
         layers: PNG bytes of the same size with transparency, by layer name.
         letters: orientation letters (left, right, top, bottom); empty strings where unknown.
         marker: where to draw the position mark, as fractions from left and top.
+        rings: marks that this plane cuts.
         detail: which slice this is.
     """
 
@@ -140,6 +172,7 @@ class Plane:
     letters: tuple[str, str, str, str] = ("", "", "", "")
     marker: tuple[float, float] | None = None
     detail: str = ""
+    rings: Sequence[Ring] = ()
 
 
 @dataclass(frozen=True)
@@ -215,6 +248,21 @@ class Structure:
 
 
 @dataclass(frozen=True)
+class ViewerMark:
+    """A mark of a :class:`Viewer`.
+
+    Attributes:
+        mark: what it is; its position is in RAS+ mm where the orientation is known.
+        voxel: its place on the viewer's grid, (i, j, k).
+        reach: radius of its ring, mm.
+    """
+
+    mark: Mark
+    voxel: tuple[float, float, float]
+    reach: float
+
+
+@dataclass(frozen=True)
 class Viewer:
     """A scan to scroll through in three planes; made by :func:`medresnet3d.reports.slice_viewer`.
 
@@ -233,6 +281,7 @@ class Viewer:
         marked: whether to mark that voxel.
         layers: the overlays, the first of which is shown at first.
         structures: what the label overlays show.
+        marks: places with a ring around them and a row in a table.
         notes: what the reader must know, one sentence each.
     """
 
@@ -250,6 +299,7 @@ class Viewer:
     marked: bool = False
     layers: Sequence[ViewerLayer] = ()
     structures: Sequence[Structure] = ()
+    marks: Sequence[ViewerMark] = ()
     notes: Sequence[str] = ()
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medresnet3d._version import __version__
+from medresnet3d.metrics.detection import RATES
 from medresnet3d.metrics.estimate import NO_VALUE, Estimate
 from medresnet3d.reports.blocks import (
     Block,
@@ -48,8 +49,10 @@ METRIC_NAMES = {
     "mae": "mean absolute error",
     "r": "correlation r",
     "r2": "R²",
+    "cpm": "CPM",
+    **{f"sensitivity_at_{rate:g}": f"sensitivity at {rate:g} FP a scan" for rate in RATES},
 }
-_TILES = ("auc", "balanced_accuracy", "sensitivity", "specificity", "mae", "r", "r2")
+_TILES = ("cpm", "sensitivity_at_1", "auc", "balanced_accuracy", "sensitivity", "specificity", "mae", "r", "r2")
 _HEADER_FACTS = ("bundle", "version", "weights", "section", "device")
 _PACKAGES = ("torch", "monai", "numpy", "nibabel", "SimpleITK", "pydicom", "scikit-learn", "pytorch-ignite")
 

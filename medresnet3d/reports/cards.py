@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from medresnet3d.reports.blocks import Bars, CaseCard
+from medresnet3d.reports.marks import MarkedScan
 from medresnet3d.reports.planes import label_names, orient, three_plane_view
 from medresnet3d.reports.structures import label_counts
-from medresnet3d.reports.viewer import slice_viewer
+from medresnet3d.reports.viewer import is_hounsfield, slice_viewer
 
 
 def segmentation_card(
@@ -211,3 +212,44 @@ def _shown(
 def failed_card(case: str, error: str) -> CaseCard:
     """Show a case without an answer and why there is none."""
     return CaseCard(case, badge="no answer", tone="bad", error=error)
+
+
+def detection_card(
+    case: str,
+    scan: MarkedScan | None,
+    *,
+    rows: Mapping[str, Any] | None = None,
+    warnings: Sequence[str] = (),
+    modality: str | None = None,
+    badge: str = "",
+    tone: str = "",
+    scroll: bool = False,
+) -> CaseCard:
+    """Show a scan with rings around what was found (and missed), the planes going through the first of them.
+
+    Args:
+        case: name of the case.
+        scan: pixels and marks, or None when there is nothing to show.
+        rows: further facts.
+        warnings: what is unusual with this case.
+        modality: "CT" offers windows in Hounsfield units.
+        badge: a word or two beside the name.
+        tone: "good", "bad" or "".
+        scroll: give a :class:`Viewer` with all slices, whose table leads to each mark, instead of three pictures.
+    """
+    facts, shown = dict(rows or {}), {}
+    if scan is not None and scroll:
+        viewer = slice_viewer(
+            scan.pixels, affine=scan.affine, marks=scan.marks, modality=modality, alt=f"detections in {case}"
+        )
+        shown = {"view": viewer.still, "viewer": viewer}
+    elif scan is not None:
+        window = _ct_window(scan, modality)
+        alt = f"detections in {case}"
+        shown = {"view": three_plane_view(scan.pixels, affine=scan.affine, marks=scan.marks, window=window, alt=alt)}
+    return CaseCard(case, rows=facts, warnings=warnings, badge=badge, tone=tone, **shown)
+
+
+def _ct_window(scan: MarkedScan, modality: str | None) -> str | None:
+    """The lung window for a CT with air; else what suits the values."""
+    return "lung" if scan.pixels.ndim == 3 and is_hounsfield(scan.pixels, modality) else None

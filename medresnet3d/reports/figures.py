@@ -103,7 +103,8 @@ def _letters(axes: Axes, letters: Sequence[str]) -> None:
         axes.text(x, y, letter, transform=axes.transAxes, ha=across, va=down, **look)
 
 
-def _plot(width: float = 5.0, height: float = 3.4) -> tuple[Figure, Axes]:
+def plot(width: float = 5.0, height: float = 3.4) -> tuple[Figure, Axes]:
+    """Give an empty plot in the look of the reports."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     style(axes)
@@ -182,7 +183,7 @@ def roc_plot(prob: NDArray[Any], label: NDArray[Any], names: Sequence[str] | Non
     from sklearn.metrics import roc_auc_score, roc_curve
 
     prob, label = np.asarray(prob, dtype=float), np.asarray(label).astype(int)
-    figure, axes = _plot(4.2, 4.0)
+    figure, axes = plot(4.2, 4.0)
     classes = [1] if prob.shape[1] == 2 else range(prob.shape[1])
     names = names or [f"class {index}" for index in range(prob.shape[1])]
     axes.plot([0, 1], [0, 1], color=INK, lw=1, ls=":")
@@ -211,7 +212,7 @@ def reliability_plot(prob: NDArray[Any], label: NDArray[Any], bins: int = 10) ->
     from medresnet3d.metrics.calibration import reliability
 
     curve = reliability(prob, label, bins)
-    figure, axes = _plot(4.2, 4.0)
+    figure, axes = plot(4.2, 4.0)
     axes.plot([0, 1], [0, 1], color=INK, lw=1, ls=":")
     largest = max(1, int(curve.count.max()))
     sizes = 30 + 170 * curve.count / largest
@@ -235,7 +236,7 @@ def confusion_plot(matrix: NDArray[Any], names: Sequence[str]) -> Figure:
     matrix = np.asarray(matrix, dtype=float)
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1.0)
     size = 1.7 + 0.75 * len(names)
-    figure, axes = _plot(size + 0.7, size)
+    figure, axes = plot(size + 0.7, size)
     axes.grid(False)
     axes.pcolormesh(share, cmap="Blues", vmin=0.0, vmax=1.0, edgecolors="#ffffff", linewidth=1.5)
     axes.invert_yaxis()
@@ -255,7 +256,7 @@ def confusion_plot(matrix: NDArray[Any], names: Sequence[str]) -> Figure:
 def agreement_plot(predicted: NDArray[Any], truth: NDArray[Any], unit: str = "") -> Figure:
     """Draw predicted against true values of a regression with the line of identity."""
     predicted, truth = np.asarray(predicted, dtype=float), np.asarray(truth, dtype=float)
-    figure, axes = _plot(4.2, 4.0)
+    figure, axes = plot(4.2, 4.0)
     ends = [float(min(predicted.min(), truth.min())), float(max(predicted.max(), truth.max()))]
     axes.plot(ends, ends, color=INK, lw=1, ls=":")
     axes.scatter(truth, predicted, s=24, color=LINES[0], alpha=0.7, linewidths=0)
@@ -274,7 +275,7 @@ def bland_altman_plot(predicted: NDArray[Any], truth: NDArray[Any], unit: str = 
     """
     predicted, truth = np.asarray(predicted, dtype=float), np.asarray(truth, dtype=float)
     difference = predicted - truth
-    figure, axes = _plot(5.2, 3.6)
+    figure, axes = plot(5.2, 3.6)
     axes.scatter(truth, difference, s=24, color=LINES[0], alpha=0.7, linewidths=0)
     mean = float(difference.mean())
     lines = [(mean, "-")]
@@ -299,7 +300,7 @@ def class_bars(names: Sequence[str], values: Sequence[Sequence[float]], xlabel: 
         values: one sequence of figures a class; NaN is left out.
         xlabel: what the figures are.
     """
-    figure, axes = _plot(6.4, 0.9 + 0.55 * len(names))
+    figure, axes = plot(6.4, 0.9 + 0.55 * len(names))
     for row, (name, given) in enumerate(zip(names, values, strict=True)):
         here = np.asarray(given, dtype=float)
         here = here[np.isfinite(here)]

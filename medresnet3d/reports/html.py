@@ -20,6 +20,7 @@ from medresnet3d._version import __version__
 from medresnet3d.io.atomic import atomic_write_text
 from medresnet3d.metrics.estimate import NO_VALUE, Estimate
 from medresnet3d.reports.blocks import DISCLAIMER, Cases, Heading, Link, Report, Viewer
+from medresnet3d.reports.marks import mark_columns
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -120,6 +121,16 @@ def viewer_json(viewer: Viewer) -> Markup:
         "marked": viewer.marked,
         "layers": [{"name": one.name, "kind": one.kind, "colors": list(one.colors)} for one in viewer.layers],
         "structures": [{"code": one.code, "name": one.name, "color": one.color} for one in viewer.structures],
+        "marks": [
+            {
+                "at": one.voxel,
+                "reach": one.reach,
+                "radius": one.mark.radius_mm,
+                "color": one.mark.color,
+                "name": one.mark.name,
+            }
+            for one in viewer.marks
+        ],
     }
     return Markup(json.dumps(content).replace("<", "\\u003c"))
 
@@ -154,7 +165,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(value=format_value, cell=cell, uri=data_uri, numeric_columns=numeric_columns)
-    environment.filters.update(code=with_code, base64=_base64, viewer_json=viewer_json)
+    environment.filters.update(code=with_code, base64=_base64, viewer_json=viewer_json, mark_columns=mark_columns)
     environment.tests["block"] = lambda block, name: type(block).__name__ == name
     return environment
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from medresnet3d.errors import ConfigError, GeometryError
-from medresnet3d.reports.blocks import LegendEntry, Plane, PlaneView
+from medresnet3d.reports.blocks import LegendEntry, Mark, Plane, PlaneView
+from medresnet3d.reports.marks import mark_legend, rings_on
 
 #: Okabe and Ito's colours (https://jfly.uni-koeln.de/color/), told apart with every common colour vision deficiency;
 #: then, for scans with many structures, colours of the web-safe cube that lie farthest from all before (CIELAB).
@@ -267,6 +268,7 @@ def three_plane_view(
     labels: Mapping[int, str] | Sequence[str] | None = None,
     window: str | Sequence[float] | None = None,
     position: Sequence[float] | None = None,
+    marks: Sequence[Mark] = (),
     alt: str = "image",
     longest: int = 320,
 ) -> PlaneView:
@@ -284,6 +286,7 @@ def three_plane_view(
         labels: names of the labels.
         window: CT window by name, or (lowest, highest).
         position: point to cut through and to mark, in RAS+ mm (in voxels when there is no affine).
+        marks: places to put rings around; without `position` the planes go through the first of them.
         alt: what the pictures show, for those who cannot see them.
         longest: length of the volume's longest edge on the pictures, pixels.
 
@@ -297,7 +300,8 @@ def three_plane_view(
     shape = image.shape[:3]
     overlays = [oriented.arrays[name] for name in maps]
     voxel = to_voxel(position, oriented.affine)
-    centre = focus(shape, overlays, voxel)
+    rings = [(mark, to_voxel(mark.position, oriented.affine)) for mark in marks]
+    centre = focus(shape, overlays, voxel if voxel is not None or not rings else rings[0][1])
     window = grey_window(image, window)
     scale = longest / max(n * mm for n, mm in zip(shape, oriented.spacing, strict=True))
     cuts = [
@@ -315,8 +319,8 @@ def three_plane_view(
         most = float(np.nanmax(oriented.arrays[HEAT_LAYER]))
         for own, cut in zip(pictures, cuts, strict=True):
             own[HEAT_LAYER] = _png(_heat_layer(cut.of(HEAT_LAYER), most, cut.size))
-    planes = [_plane(cut, window, own, voxel) for cut, own in zip(cuts, pictures, strict=True)]
-    colors = legend(overlays, labels)
+    planes = [_plane(cut, window, own, voxel, rings) for cut, own in zip(cuts, pictures, strict=True)]
+    colors = [*legend(overlays, labels), *mark_legend(marks)]
     if heat is not None:
         colors.append(LegendEntry("speaks for the answer", _HEAT_COLOR))
     return PlaneView(planes, [*maps, *extra], colors, alt)
@@ -375,7 +379,11 @@ class _Cut:
 
 
 def _plane(
-    cut: _Cut, window: tuple[float, float], layers: Mapping[str, bytes], voxel: NDArray[np.float64] | None
+    cut: _Cut,
+    window: tuple[float, float],
+    layers: Mapping[str, bytes],
+    voxel: NDArray[np.float64] | None,
+    marks: Sequence[tuple[Mark, Any]],
 ) -> Plane:
     count = cut.shape[cut.axis]
     return Plane(
@@ -386,4 +394,5 @@ def _plane(
         letters=_LETTERS[cut.plane] if cut.known else ("", "", "", ""),
         marker=None if voxel is None else cut.place(voxel),
         detail=f"slice {cut.index + 1} of {count}" if count > 1 else "",
+        rings=rings_on(cut, cut.oriented.spacing, marks),
     )

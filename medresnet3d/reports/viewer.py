@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medresnet3d.errors import GeometryError
-from medresnet3d.reports.blocks import PlaneView, Structure, Viewer, ViewerLayer, ViewerPane
+from medresnet3d.reports.blocks import Mark, PlaneView, Structure, Viewer, ViewerLayer, ViewerMark, ViewerPane
+from medresnet3d.reports.marks import ring_radius
 from medresnet3d.reports.packing import CODES, GreySteps, Grid, pack
 from medresnet3d.reports.planes import (
     HEAT_LAYER,
@@ -49,6 +50,7 @@ def slice_viewer(
     window: str | Sequence[float] | None = None,
     modality: str | None = None,
     position: Sequence[float] | None = None,
+    marks: Sequence[Mark] = (),
     alt: str = "image",
     max_bytes: int = MAX_BYTES,
 ) -> Viewer:
@@ -68,6 +70,7 @@ def slice_viewer(
         window: CT window by name, or (lowest, highest), shown at first.
         modality: "CT" offers windows in Hounsfield units, if there are values as low as those of air.
         position: point to cut through and to mark, in RAS+ mm (in voxels when there is no affine).
+        marks: places to put rings around and to list; without `position` the planes go through the first of them.
         alt: what the pictures show.
         max_bytes: largest length of the packed voxels in the page.
 
@@ -82,6 +85,9 @@ def slice_viewer(
     if image.ndim != 3:
         raise GeometryError(f"{alt}: colour cannot be scrolled through; show it with three_plane_view.")
     voxel = to_voxel(position, oriented.affine)
+    places = [to_voxel(mark.position, oriented.affine) for mark in marks]
+    if voxel is None and places:
+        voxel = places[0]
     centre = focus(image.shape, [oriented.arrays[name] for name in maps], voxel)
     is_ct = is_hounsfield(image, modality)
     if window is None and is_ct:
@@ -99,6 +105,7 @@ def slice_viewer(
         labels=labels,
         window=shown,
         position=position,
+        marks=marks,
         alt=alt,
     )
     return Viewer(
@@ -116,6 +123,7 @@ def slice_viewer(
         marked=position is not None,
         layers=_layers(maps, data),
         structures=structures,
+        marks=_marks(marks, places, grid),
         notes=_notes(oriented, grid, len(codes) >= CODES - 1),
     )
 
@@ -241,6 +249,16 @@ def _spacing(oriented: Oriented, grid: Grid) -> tuple[float, float, float]:
 def _on_grid(voxel: Sequence[int], grid: Grid) -> tuple[int, int, int]:
     i, j, k = (min(own - 1, int((v + 0.5) * own / n)) for v, n, own in zip(voxel, grid.source, grid.shape, strict=True))
     return i, j, k
+
+
+def _marks(marks: Sequence[Mark], places: Sequence[Any], grid: Grid) -> list[ViewerMark]:
+    """Bring marks onto the viewer's grid."""
+    scale = np.asarray(grid.shape) / np.asarray(grid.source)
+    found = []
+    for mark, place in zip(marks, places, strict=True):
+        i, j, k = ((np.asarray(place) + 0.5) * scale - 0.5).tolist()
+        found.append(ViewerMark(mark, (i, j, k), ring_radius(mark)))
+    return found
 
 
 def _notes(oriented: Oriented, grid: Grid, full: bool) -> list[str]:

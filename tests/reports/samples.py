@@ -13,6 +13,8 @@ from medresnet3d.reports import (
     Figures,
     Heading,
     KeyValues,
+    Mark,
+    MarkedScan,
     Report,
     Table,
     Text,
@@ -20,6 +22,7 @@ from medresnet3d.reports import (
     Tiles,
     Warnings,
     classification_card,
+    detection_card,
     failed_card,
     roc_plot,
     segmentation_card,
@@ -134,6 +137,16 @@ def chest_page() -> Report:
     names = ["background", "bone <left>", "air"]
     card = segmentation_card("chest", volume, marks, affine=CT_AFFINE, labels=names, modality="CT", scroll=True)
     return Report("One scan", "to scroll through", [Cases([card])], {"bundle": "toy"})
+
+
+def marks_page() -> Report:
+    """The same CT with two marks, in slices 5 and 16, both of 12 mm in the bar's middle."""
+    marks = [
+        Mark("1", (0.0, 1.2, 2.0), 6.0, "#FF0066", "missed"),
+        Mark("2", (0.0, 1.2, 35.0), 6.0, "#009E73", "hit", {"probability": 0.9}),
+    ]
+    card = detection_card("chest", MarkedScan(chest()[0], marks, CT_AFFINE), modality="CT", scroll=True)
+    return Report("Detections", "", [Cases([card])])
 
 
 def heat_page() -> Report:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from medresnet3d.reports import render_report
 from medresnet3d.reports.planes import PALETTE
 from tests.reports.devtools import CHROMIUM, Browser
-from tests.reports.samples import chest_page, heat_page
+from tests.reports.samples import chest_page, heat_page, marks_page
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 
@@ -28,9 +28,10 @@ RIB = (4 / 48, 0.6)
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
-    files = {"chest": folder / "chest.html", "heat": folder / "heat.html"}
+    files = {name: folder / f"{name}.html" for name in ("chest", "heat", "marks")}
     files["chest"].write_text(render_report(chest_page()), encoding="utf-8")
     files["heat"].write_text(render_report(heat_page()), encoding="utf-8")
+    files["marks"].write_text(render_report(marks_page()), encoding="utf-8")
     return files
 
 
@@ -206,6 +207,33 @@ def test_structures_can_be_hidden_and_found(desk: Browser) -> None:
     desk.click(".structures tbody tr:nth-child(1) .goto")
     assert slice_of(desk, SAGITTAL) == "slice 41 of 48"
     assert "bone <left>" in readout(desk)
+
+
+def ring_is_seen(browser: Browser, color: str) -> bool:
+    """Whether the ring around the bar's middle crosses the axial picture to the right of it."""
+    pixels = browser.pixels(f"{AXIAL} canvas").astype(int)
+    height, width = pixels.shape[:2]
+    right = (1 - 23.5 / 48) + (1.2 * 6 + 2) / 48
+    row = pixels[int((1 - 15.5 / 40) * height), int(right * width) - 4 : int(right * width) + 5, :3]
+    return bool((np.abs(row - list(bytes.fromhex(color))).max(axis=1) < 12).any())
+
+
+def test_marks_have_rings_and_their_rows_lead_to_them(running: Browser, pages: dict[str, Path]) -> None:
+    page = opened(running, pages["marks"])
+    assert slice_of(page, AXIAL) == "slice 5 of 20", "the first mark is shown at first"
+    assert ring_is_seen(page, "FF0066")
+    page.click("[data-mark='1']")
+    assert slice_of(page, AXIAL) == "slice 16 of 20" and slice_of(page, SAGITTAL) == "slice 24 of 48"
+    assert ring_is_seen(page, "009E73") and not ring_is_seen(page, "FF0066")
+    page.evaluate(f'document.querySelector("{AXIAL} input").focus()')
+    page.press("ArrowUp", 2)
+    assert ring_is_seen(page, "009E73"), "6 mm away, on the last slice that cuts it"
+    page.press("ArrowUp")
+    assert not ring_is_seen(page, "009E73")
+    page.click("[data-mark='1']")
+    page.click(".rings")
+    assert not ring_is_seen(page, "009E73")
+    assert page.problems == [] and page.requests == []
 
 
 def test_the_overlay_can_be_changed(desk: Browser) -> None:

@@ -21,6 +21,7 @@ class Scene {
     this.crosshair = true;
     this.measuring = false;
     this.ruler = null;
+    this.rings = true;
     this.hidden = new Set();
     this.strides = [1, meta.shape[0], meta.shape[0] * meta.shape[1]];
     this.panes = [...root.querySelectorAll(".pane")].map((figure) => this.pane(figure));
@@ -116,6 +117,7 @@ class Scene {
     if (layer && layer.kind === "labels" && this.outlines) this.drawOutlines(pane, context, layer.codes, ratio);
     else if (layer) put(this.slice(pane, layer.codes, this.colours(layer)), layer.kind === "heat");
     this.drawCrosshair(pane, context, ratio);
+    if (this.rings) this.drawRings(pane, context, ratio);
     this.drawScale(pane, context, ratio);
     this.drawRuler(pane, context, ratio);
   }
@@ -161,6 +163,23 @@ class Scene {
     context.beginPath();
     context.arc(mx * width, my * height, 13 * ratio, 0, 2 * Math.PI);
     context.stroke();
+  }
+
+  // Rings around the marks that the slice cuts.
+  drawRings(pane, context, ratio) {
+    const { width, height } = context.canvas, thickness = this.meta.spacing[pane.axis], [total] = this.extent(pane);
+    context.lineWidth = 2 * ratio;
+    context.font = `600 ${11 * ratio}px system-ui, sans-serif`;
+    for (const mark of this.meta.marks) {
+      const far = Math.abs(mark.at[pane.axis] - this.at[pane.axis]) * thickness;
+      if (far > Math.max(mark.radius, thickness / 2)) continue;
+      const [x, y] = this.placeOf(pane, mark.at), radius = Math.max(5 * ratio, (mark.reach / total) * width);
+      context.strokeStyle = context.fillStyle = mark.color;
+      context.beginPath();
+      context.arc(x * width, y * height, radius, 0, 2 * Math.PI);
+      context.stroke();
+      context.fillText(mark.name, x * width + radius * 0.8, y * height - radius * 0.8);
+    }
   }
 
   drawScale(pane, context, ratio) {

@@ -142,6 +142,7 @@ class Viewer extends Scene {
     this.on(".opacity", "input", (one) => this.setOpacity(Number(one.value)));
     this.on(".outlines", "click", (one) => { this.outlines = one.checked; this.draw(); });
     this.on(".crosshair", "click", (one) => { this.crosshair = one.checked; this.draw(); });
+    this.on(".rings", "click", (one) => { this.rings = one.checked; this.draw(); });
     this.on(".measuring", "click", (one) => { this.measuring = one.checked; });
     this.on(".level, .width", "input", () => this.setWindow(Number(this.find(".level").value), Number(this.find(".width").value)));
     this.on(".reset", "click", () => this.reset());
@@ -152,7 +153,8 @@ class Viewer extends Scene {
       for (const one of ticks) { one.checked = every.checked; tick(one); }
       this.draw();
     });
-    this.on(".structures .goto", "click", (one) => this.goTo(Number(one.value)));
+    this.on(".structures .goto[value]", "click", (one) => this.goTo(Number(one.value)));
+    this.on("[data-mark]", "click", (one) => this.goToMark(this.meta.marks[Number(one.dataset.mark)]));
   }
 
   show(which) {
@@ -192,6 +194,11 @@ class Viewer extends Scene {
     this.window = [...this.meta.window];
     this.ruler = null;
     this.setOpacity(OPACITY);
+  }
+
+  goToMark(mark) {
+    this.at = mark.at.map((one, axis) => clamp(Math.round(one), 0, this.meta.shape[axis] - 1));
+    this.draw();
   }
 
   // Through the middle of the largest area of a structure in each direction.
