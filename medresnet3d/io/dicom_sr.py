@@ -51,6 +51,7 @@ class Findings:
         volumes_ml: millilitres by structure.
         diameters_mm: longest axial diameter by structure, mm.
         position: the point that was classified, (3,), mm, RAS+.
+        detections: (N, 5), columns as :data:`medresnet3d.io.detections.COLUMNS`; None where nothing is detected for.
     """
 
     labels: tuple[str, ...] = ()
@@ -60,6 +61,7 @@ class Findings:
     volumes_ml: Mapping[str, float] = field(default_factory=dict)
     diameters_mm: Mapping[str, float] = field(default_factory=dict)
     position: tuple[float, float, float] | None = None
+    detections: NDArray[np.float64] | None = None
 
 
 def write_dicom_sr(
@@ -75,7 +77,9 @@ def write_dicom_sr(
     """Write figures as a DICOM structured report: TID 1500 "Measurement Report", Comprehensive 3D SR.
 
     Each class is a group of measurements with its probability, each structure one with its volume and diameter, each
-    with the code of what it is. With ``segmentation``, a structure refers to its segment there.
+    detection one with its probability and diameter and, where the scan has a frame of reference, the ball that it
+    stands for (SCOORD3D, an ellipsoid); each with the code of what it is and a tracking identifier. With
+    ``segmentation``, a structure refers to its segment there.
 
     Args:
         findings: the figures.
@@ -95,7 +99,7 @@ def write_dicom_sr(
         GeometryError: if ``segmentation`` belongs to another scan.
     """
     evidence = source_headers(volume, "DICOM SR")
-    if not findings.probabilities and not findings.volumes_ml and findings.value is None:
+    if not _has_figures(findings):
         raise DataError(f"{volume.source.name}: the result has no figure that a DICOM SR could report.")
     maker = _Groups(findings, codes or {}, bundle, version or __version__, evidence[0])
     if segmentation is not None:
@@ -128,8 +132,14 @@ def write_dicom_sr(
     return target
 
 
+def _has_figures(findings: Findings) -> bool:
+    """Say whether there is something to report; to have looked and detected nothing is something."""
+    measured = findings.probabilities or findings.volumes_ml
+    return bool(measured) or findings.value is not None or findings.detections is not None
+
+
 class _Groups:
-    """Makes one group of measurements for each class and structure."""
+    """Makes one group of measurements for each class, structure and detection."""
 
     def __init__(
         self, findings: Findings, codes: Mapping[str, Any], bundle: str, version: str, header: Dataset
@@ -147,7 +157,7 @@ class _Groups:
         if self.findings.value is not None:
             measurement = hd.sr.Measurement(ESTIMATE, self.findings.value, dictionary.UCUM.NoUnits)
             made.append(self._plain("estimate", ESTIMATE, [measurement]))
-        return made
+        return made + self._detections()
 
     def _class(self, name: str, probability: float) -> _Group:
         measurement = hd.sr.Measurement(
@@ -168,6 +178,46 @@ class _Groups:
         return hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
             tracking_identifier=hd.sr.TrackingIdentifier(generate_uid(), name),
             referenced_segment=self._segment(self.segmentation, number),
+            finding_type=self._code(name),
+            algorithm_id=self.algorithm,
+            measurements=measurements,
+        )
+
+    def _detections(self) -> list[_Group]:
+        """Give a group for each detection, or one that says that nothing was detected."""
+        if self.findings.detections is None:
+            return []
+        if len(self.findings.detections) == 0:
+            name = self._detected()
+            absent = hd.sr.QualitativeEvaluation(dictionary.DCM.Finding, dictionary.SCT.Absent)
+            return [self._plain(name, self._code(name), [], [absent])]
+        return [self._detection(number, row) for number, row in enumerate(self.findings.detections, 1)]
+
+    def _detected(self) -> str:
+        """Name what is detected."""
+        return self.findings.labels[0] if self.findings.labels else "finding"
+
+    def _detection(self, number: int, row: NDArray[np.float64]) -> _Group:
+        *place, diameter, probability = (float(value) for value in row)
+        name = self._detected()
+        measurements = [
+            hd.sr.Measurement(PROBABILITY, probability, dictionary.UCUM.NoUnits),
+            hd.sr.Measurement(DIAMETER, diameter, dictionary.UCUM.Millimeter),
+        ]
+        frame_of_reference = self.header.get("FrameOfReferenceUID")
+        if not frame_of_reference:
+            return self._plain(f"{name} {number}", self._code(name), measurements)
+        centre = LPS_TO_RAS[:3, :3] @ place
+        axes = np.repeat(np.eye(3), 2, axis=0) * np.tile([[-1.0], [1.0]], (3, 1)) * diameter / 2
+        ball = hd.sr.VolumeSurface(
+            "ELLIPSOID",
+            centre + axes,
+            frame_of_reference,
+            source_series=hd.sr.SourceSeriesForSegmentation(self.header.SeriesInstanceUID),
+        )
+        return hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+            tracking_identifier=hd.sr.TrackingIdentifier(generate_uid(), f"{name} {number}"),
+            referenced_volume_surface=ball,
             finding_type=self._code(name),
             algorithm_id=self.algorithm,
             measurements=measurements,

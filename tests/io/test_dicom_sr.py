@@ -76,6 +76,45 @@ def test_an_estimate(scan: Volume, tmp_path: Path) -> None:
     assert figures(group) == {"Estimate": (71.5, "1")}
 
 
+def balls(report: Any) -> list[tuple[str, np.ndarray, dict[str, tuple[float, str]]]]:
+    groups = report.content.get_volumetric_roi_measurement_groups()
+    return [(one.tracking_identifier, one.roi.graphic_data, figures(one)) for one in groups]
+
+
+def test_detections_are_balls_in_the_frame_of_the_scan(scan: Volume, tmp_path: Path) -> None:
+    found = Findings(("nodule",), detections=np.array([[1.0, 2.0, -3.0, 6.0, 0.875], [5.0, 0.0, 9.0, 4.0, 0.5]]))
+    codes = {"0": {"type": ["27925004", "SCT", "Nodule"]}}
+    report: Any = hd.sr.srread(write_dicom_sr(found, scan, tmp_path / "sr.dcm", codes=codes))
+    first, second = report.content.get_volumetric_roi_measurement_groups()
+    assert first.finding_type.value == "27925004"
+    assert [first.tracking_identifier, second.tracking_identifier] == ["nodule 1", "nodule 2"]
+    assert first.tracking_uid != second.tracking_uid
+    (_, points, own), _ = balls(report)
+    assert own == {"Probability": (0.875, "1"), "Long axis": (6.0, "mm")}
+    np.testing.assert_allclose(np.mean(points, axis=0), [-1, -2, -3])  # LPS
+    np.testing.assert_allclose(points[[0, 2, 4]] - points[[1, 3, 5]], -6 * np.eye(3))  # three axes of 6 mm
+    (surface,) = [one for one in first[0].ContentSequence if one.name.meaning == "Volume Surface"]
+    assert surface.frame_of_reference_uid == "1.2.3.4.5" and surface.GraphicType == "ELLIPSOID"
+
+
+def test_to_have_looked_and_detected_nothing_is_reported(scan: Volume, tmp_path: Path) -> None:
+    report: Any = hd.sr.srread(
+        write_dicom_sr(Findings(("nodule",), detections=np.zeros((0, 5))), scan, tmp_path / "sr.dcm")
+    )
+    (group,) = report.content.get_image_measurement_groups()
+    assert group.finding_type.meaning == "nodule" and group.get_measurements() == []
+    (said,) = group.get_qualitative_evaluations()
+    assert (said.name.meaning, said.value.meaning) == ("Finding", "Absent")
+
+
+def test_without_a_frame_of_reference_detections_have_figures_only(tmp_path: Path) -> None:
+    volume = load(Series(stored_values((16, 12, 7)), frame_of_reference="").write(tmp_path / "scan"))
+    found = Findings(detections=np.array([[1.0, 2.0, -3.0, 6.0, 0.875]]))
+    report: Any = hd.sr.srread(write_dicom_sr(found, volume, tmp_path / "sr.dcm"))
+    (group,) = report.content.get_image_measurement_groups()
+    assert group.tracking_identifier == "finding 1" and figures(group)["Long axis"] == (6.0, "mm")
+
+
 def test_what_the_file_says(scan: Volume, tmp_path: Path) -> None:
     report = dcmread(write_dicom_sr(CLASSES, scan, tmp_path / "sr.dcm", bundle="nodules"))
     assert report.SOPClassUID.name == "Comprehensive 3D SR Storage"
