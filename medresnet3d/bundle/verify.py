@@ -58,6 +58,8 @@ def verify_bundle(path: str | os.PathLike[str], trust: bool = False) -> list[Che
         if any(_exists(folder, file) for file in files[-1:]):
             checks.append(_run(f"{name} ids", partial(_check_ids, folder, name, files)))
     checks.append(_run("network input and output", partial(_check_network, folder)))
+    if read_metadata(folder).get("task") == "detection":
+        checks.append(_run("answer", partial(_check_detections, folder)))
     checks.append(_run("weights", partial(_check_weights, folder)))
     return checks
 
@@ -147,6 +149,26 @@ def _check_network(folder: Path) -> str:
         logger.setLevel(level)
     shape = read_metadata(folder)["network_data_format"]["inputs"]["image"]
     return f"{shape['num_channels']} x {shape['spatial_shape']} as the metadata says"
+
+
+def _check_detections(folder: Path) -> str:
+    """Check that a map of logits in which there is nothing becomes an empty table of detections."""
+    import torch
+    from monai.data import MetaTensor
+
+    pred = read_metadata(folder)["network_data_format"]["outputs"]["pred"]
+    if pred["num_channels"] != 1:
+        raise _WrongError(f"a detection network gives one map of logits, not {pred['num_channels']} channels")
+    dims = len(pred["spatial_shape"])
+    nothing = MetaTensor(torch.full((1, *[16] * dims), -20.0), affine=torch.eye(4))
+    answer = load_config(folder, ("inference.json",)).get_parsed_content("answer")
+    found = answer({"pred": nothing, "image": nothing})["pred"]
+    if tuple(found.shape) != (0, 5):
+        raise _WrongError(
+            f"`answer` makes {tuple(found.shape)} of a map without a finding, not an empty table (0, 5); end it with "
+            "medresnet3d.transforms.detection.DetectionsFromMapd"
+        )
+    return "a table of detections"
 
 
 def _check_weights(folder: Path) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medresnet3d.errors import ConfigError, DataError
 from medresnet3d.io import known_suffix, save_grey_picture, save_like
+from medresnet3d.io.detections import COLUMNS, write_table
 from medresnet3d.io.reading import DICOM_SUFFIXES
 from medresnet3d.names import did_you_mean
 from medresnet3d.workflows.explanation import IMAGE as EXPLANATION
@@ -83,8 +84,9 @@ def write_answer(prediction: Prediction, predictor: Predictor, folder: Path, nam
     """Write the files of one case.
 
     A label map becomes ``<case>_seg`` with the suffix of its format, a structured report ``<case>_sr.dcm`` and an
-    overview ``<case>_sc.dcm``. Without ``names``, a label map is written in the format family of its input, for DICOM
-    as NIfTI and DICOM SEG; where a header is too incomplete for a DICOM SEG, the answer gets a warning instead.
+    overview ``<case>_sc.dcm``; detections are always listed in ``<case>_detections.csv``. Without ``names``, a label
+    map is written in the format family of its input, for DICOM as NIfTI and DICOM SEG, and detections in DICOM also as
+    a structured report; where a header is too incomplete for a DICOM object, the answer gets a warning instead.
 
     Args:
         prediction: the answer.
@@ -125,18 +127,25 @@ class _Files:
     def fitting(self) -> list[Path]:
         """Write what fits the input."""
         if self.volume.source.format != "dicom":
-            return self.images(None)
-        written = self.images("nifti")
+            return [*self.detections(), *self.images(None)]
+        written = [*self.detections(), *self.images("nifti")]
         if self.prediction.pred is not None:
-            try:
-                written.append(self.segmentation("binary"))
-            except DataError as error:
-                self.prediction.warnings.append(f"No DICOM SEG was written: {error}")
+            written += self._tried("SEG", lambda: self.segmentation("binary"))
+        if self.prediction.detections is not None:
+            written += self._tried("SR", lambda: self.report(None))
         return written
+
+    def _tried(self, what: str, write: Callable[[], Path]) -> list[Path]:
+        """Write a DICOM object, or say in a warning why it cannot be written."""
+        try:
+            return [write()]
+        except DataError as error:
+            self.prediction.warnings.append(f"No DICOM {what} was written: {error}")
+            return []
 
     def wanted(self, names: Sequence[str]) -> list[Path]:
         """Write what was asked for; what an answer has not (a label map of a classification) is left out."""
-        written: list[Path] = []
+        written = self.detections()
         segmentation: Path | None = None
         for name in names:
             if name in IMAGE_FORMATS:
@@ -149,6 +158,13 @@ class _Files:
             elif name == "sc":
                 written.append(self.overview())
         return written
+
+    def detections(self) -> list[Path]:
+        """Write the table of detections: mm, RAS+, of a picture pixels."""
+        if self.prediction.detections is None:
+            return []
+        target = Path(f"{self.stem}_detections.csv")
+        return [write_table(self.prediction.listed_detections(), COLUMNS, target)]
 
     def images(self, name: str | None) -> list[Path]:
         """Write the label map, and the further images of a bundle that gives some; a picture's heat map as PNG."""
@@ -187,6 +203,7 @@ class _Files:
             given.volumes_ml,
             _diameters(given),
             given.position,
+            given.detections,
         )
         target = Path(f"{self.stem}_sr.dcm")
         return write_dicom_sr(findings, self.volume, target, segmentation=segmentation, **self.coded)

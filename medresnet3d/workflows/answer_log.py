@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,7 @@ class AnswerLog:
 def flatten(row: Mapping[str, Any]) -> dict[str, Any]:
     """Give a row for a table: a column for each class (``probability_…``), structure (``volume_ml_…``), stage, detail.
 
+    Of detections there are their number and the most probable one.
     Details are named by their path (``details_inference_strategy``); lists in lists stay in ``predictions.jsonl``.
     """
     flat: dict[str, Any] = {}
@@ -98,6 +99,8 @@ def flatten(row: Mapping[str, Any]) -> dict[str, Any]:
             flat |= {f"probability_{name}": number for name, number in value.items()}
         elif key == "volumes_ml":
             flat |= {f"volume_ml_{name}": number for name, number in value.items()}
+        elif key == "detections":
+            flat |= _detections(value)
         elif key == "stage_seconds":
             flat |= {f"seconds_{stage}": number for stage, number in value.items()}
         elif key == "details":
@@ -109,6 +112,15 @@ def flatten(row: Mapping[str, Any]) -> dict[str, Any]:
         elif key != "value" or value is not None:
             flat[key] = "" if value is None else value
     return flat
+
+
+def _detections(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """Give the number of detections and the most probable one."""
+    if not rows:
+        return {"detections": 0}
+    first = rows[0]
+    place = " ".join(f"{first[axis]:g}" for axis in "xyz")
+    return {"detections": len(rows), "strongest_probability": first["probability"], "strongest_position": place}
 
 
 def _details(name: str, value: Any) -> dict[str, Any]:

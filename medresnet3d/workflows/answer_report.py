@@ -18,6 +18,7 @@ from medresnet3d.reports import (
     Link,
     Report,
     classification_card,
+    detection_card,
     failed_card,
     inference_report,
     regression_card,
@@ -28,6 +29,7 @@ from medresnet3d.reports import (
 from medresnet3d.reports.html import format_value
 from medresnet3d.workflows.answer_log import flatten
 from medresnet3d.workflows.answer_scene import answer_scene
+from medresnet3d.workflows.detection_marks import answer_marks, detection_scene
 from medresnet3d.workflows.explanation import explain
 from medresnet3d.workflows.prediction import Prediction
 from medresnet3d.workflows.predictor import Predictor
@@ -72,7 +74,7 @@ class AnswerReport:
         self.several = several
         self.cards: list[CaseCard] = []
         self.diameters: dict[str, dict[str, float]] = {}
-        self.wants_input = predictor.task != "segmentation"
+        self.wants_input = predictor.task not in ("segmentation", "detection")
 
     def add(self, prediction: Prediction) -> None:
         """Add an answered case."""
@@ -150,6 +152,8 @@ class AnswerReport:
                 modality=self._modality(prediction),
                 **common,
             )
+        if prediction.detections is not None:
+            return self._detection_card(prediction, common)
         if prediction.value is None and not prediction.probabilities:
             return self._other_card(prediction, common)
         scene = answer_scene(prediction, self._heat(prediction), self._modality(prediction))
@@ -161,6 +165,14 @@ class AnswerReport:
         names, values = list(prediction.probabilities), list(prediction.probabilities.values())
         position = prediction.position
         return classification_card(prediction.case, pixels, values, names, position=position, **common)
+
+    def _detection_card(self, prediction: Prediction, common: dict[str, Any]) -> CaseCard:
+        """Show the scan with a ring around each detection."""
+        assert prediction.detections is not None
+        marks, count = answer_marks(prediction.detections), len(prediction.detections)
+        scene = detection_scene(prediction, marks)
+        badge = f"{count} detection{'s' if count != 1 else ''}"
+        return detection_card(prediction.case, scene, modality=self._modality(prediction), badge=badge, **common)
 
     def _other_card(self, prediction: Prediction, common: dict[str, Any]) -> CaseCard:
         """Show the image that a bundle made of the scan, or the scan itself."""

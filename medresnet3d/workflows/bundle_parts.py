@@ -26,10 +26,11 @@ from medresnet3d.engines.inferer import main_output
 from medresnet3d.errors import BundleError, DataError, GeometryError, MedResNetError
 from medresnet3d.inferers import InferenceReport
 from medresnet3d.io import Volume
+from medresnet3d.io.detections import COLUMNS
 from medresnet3d.workflows.inference_options import with_precision
 from medresnet3d.workflows.prediction import structure_volumes
 
-TASKS = ("segmentation", "classification", "regression")
+TASKS = ("segmentation", "classification", "regression", "detection")
 
 Item = dict[str, Any]
 _CONFIGS = tuple(f"inference.{suffix}" for suffix in ("json", "yaml", "yml"))
@@ -45,6 +46,7 @@ class Answer:
         label: name of the most probable class; classification only.
         value: estimate; regression only.
         volumes_ml: millilitres by structure; segmentation only.
+        detections: (N, 5), columns as :data:`medresnet3d.io.detections.COLUMNS`; detection only.
         images: further images (i, j, k) by name, such as structures that overlap or a map of values; each is a file
             ``<case>_<name>`` of its own.
         details: what fits nowhere else, as plain values that JSON knows (points, boxes, tables).
@@ -56,6 +58,7 @@ class Answer:
     label: str | None = None
     value: float | None = None
     volumes_ml: dict[str, float] = field(default_factory=dict)
+    detections: NDArray[np.float64] | None = None
     images: dict[str, NDArray[Any]] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -72,7 +75,8 @@ class BundleParts:
             ``image`` is a tensor (C, i, j, k).
         inferer: called with a batch (1, C, i, j, k) and the network.
         answer: from an item with ``pred`` (K, i, j, k) to one whose ``pred`` is the answer.
-        task: ``"segmentation"``, ``"classification"``, ``"regression"`` or ``"conversion"`` (image to image).
+        task: ``"segmentation"``, ``"classification"``, ``"regression"``, ``"detection"`` or ``"conversion"`` (image
+            to image).
         labels: class names in index order; for a segmentation number 0 is the background.
         device: where the network computes.
         weights_hash: SHA-256 of the weights file.
@@ -137,13 +141,15 @@ class BundleParts:
 
         Raises:
             GeometryError: if the label map does not lie on the input's grid.
-            BundleError: if the answer does not fit the bundle's labels.
+            BundleError: if the answer does not fit the bundle's labels or task.
         """
         with torch.inference_mode():
             values = np.asarray(convert_to_numpy(self.answer({**data, "pred": output})["pred"]))
         if self.task == "segmentation":
             label_map = _label_map(values, volumes[0], self.bundle)
             return Answer(label_map, volumes_ml=structure_volumes(self.labels, label_map, volumes[0].affine))
+        if self.task == "detection":
+            return Answer(detections=_detections(values, self.bundle))
         if self.task == "classification":
             return self._classes(values.ravel())
         return Answer(value=float(values.reshape(-1)[0]))
@@ -286,6 +292,16 @@ def _label_map(values: NDArray[Any], volume: Volume, bundle: Path) -> NDArray[An
         )
     kind = np.uint8 if pred.size == 0 or pred.max() <= 255 else np.uint16
     return np.ascontiguousarray(pred.astype(kind))
+
+
+def _detections(values: NDArray[Any], bundle: Path) -> NDArray[np.float64]:
+    """Check that the answer is a table of detections."""
+    if values.ndim != 2 or values.shape[1] != len(COLUMNS):
+        raise BundleError(
+            f"{bundle}: the answer has the shape {values.shape} instead of (detections, {len(COLUMNS)}); `answer` in "
+            "configs/inference.json must end with medresnet3d.transforms.detection.DetectionsFromMapd."
+        )
+    return values.astype(np.float64)
 
 
 def known_cause(error: BaseException) -> MedResNetError | None:

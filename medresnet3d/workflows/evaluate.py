@@ -31,6 +31,9 @@ from medresnet3d.workflows.scoring import Scorer, match_labels, scorer_for
 SHOWN = 4
 """Number of worst and of best cases shown with pictures."""
 
+_SHOW_SCAN = ("segmentation", "detection")
+"""Tasks whose cards show the scan; the others show what the network saw."""
+
 PathLike = str | os.PathLike[str]
 
 
@@ -92,7 +95,8 @@ def evaluate(
     Args:
         bundle_or_run: a name from ``bundle list``, a bundle folder or a RUN folder of ``train``.
         data: manifest of the data.
-        output: folder for ``metrics.json``, ``cases.csv``, ``predictions.csv`` (and ``.jsonl``) and ``report.html``.
+        output: folder for ``metrics.json``, ``cases.csv``, ``predictions.csv`` (and ``.jsonl``) and ``report.html``;
+            of a detection also ``findings.csv``, ``froc.csv`` and the tables that LUNA16's own script reads.
         section: ``"test"``, ``"validation"``, ``"training"``, ``"all"``, or ``"auto"``: the test section; without one
             the validation section (of a RUN also the validation patients that it recorded); without either everything.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
@@ -165,7 +169,7 @@ class _Run:
     def answer(self, item: dict[str, Any]) -> None:
         """Answer one case and compare it with the truth; whatever it provokes, the others get their answers."""
         try:
-            prediction = self.predictor(self._with_volume(item), keep_input=self.predictor.task != "segmentation")
+            prediction = self.predictor(self._with_volume(item), keep_input=self.predictor.task not in _SHOW_SCAN)
             score = self.scorer.add(item, prediction)
         except Exception as error:
             message = str(error) if isinstance(error, MedResNetError) else f"unexpected {type(error).__name__}: {error}"
@@ -219,6 +223,8 @@ class _Run:
         content = {**what, "interval": f"{method}, seed {resampling[1]}", "metrics": _plain(result)}
         content |= {"warnings": result.warnings, "errors": self.errors, "disclaimer": DISCLAIMER}
         atomic_write_text(self.output / "metrics.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        for name, table in (self.scorer.files() if self.answered else {}).items():
+            atomic_write_text(self.output / name, table)
         worst, best = self._cards()
         evaluation_report(
             self.output,

@@ -20,6 +20,7 @@ from medresnet3d.errors import AmbiguousInputError, ConfigError, DataError, Exit
 from medresnet3d.progress import Progress
 from medresnet3d.workflows.answer_files import check_format, check_input, write_answer
 from medresnet3d.workflows.answer_log import AnswerLog
+from medresnet3d.workflows.detection_log import DetectionLog
 from medresnet3d.workflows.early_reading import EarlyReading
 from medresnet3d.workflows.explanation import add_explanation, check_method, check_task
 from medresnet3d.workflows.prediction import Prediction
@@ -91,6 +92,8 @@ def infer(
     The output folder gets, for segmentation, ``<case>_seg.nii.gz`` (or the input's own format; DICOM SEG and NIfTI for
     DICOM), in the input's own geometry; always ``predictions.csv``, ``predictions.jsonl`` and ``report.html``, and
     ``cases/<case>.html`` where there are several. A case that fails becomes a row with an error and stops nothing.
+    Detections are in ``<case>_detections.csv`` and, all together, in ``detections.csv`` (LUNA16's submission format)
+    and ``detections_manifest.json`` (an input for bundles that classify points); of DICOM also in a structured report.
     While the network computes one case, the next is read and the one before is written; rows are in the order of the
     inputs all the same.
 
@@ -182,6 +185,7 @@ class _Run:
                 "weights": predictor.weights_hash,
             },
         )
+        self.detections = DetectionLog(output, predictor.bundle_name, predictor.phi)
         self.report = AnswerReport(predictor, output, several)
         self.wants_input = self.report.wants_input
 
@@ -205,6 +209,7 @@ class _Run:
             return case
         outcome.stage_seconds["writing"] = time.perf_counter() - started
         self.log.add(outcome.answer(), [file.name for file in files])
+        self.detections.add(outcome, item["path"])
         # Where it shows what a classifier looked at, the report runs the network itself.
         with self.predictor.network_lock if self.wants_input else nullcontext():
             self.report.add(outcome)
@@ -226,6 +231,7 @@ class _Run:
         """Write the table and the report."""
         self.summary.rows = self.log.rows
         self.log.finish()
+        self.summary.notes += self.detections.finish()
         self.summary.report = self.report.write(self.log.rows, time.perf_counter() - self.started)
         return self.summary
 

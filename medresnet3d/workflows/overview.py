@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from medresnet3d.reports.planes import three_plane_view
+from medresnet3d.workflows.detection_marks import answer_marks
 
 if TYPE_CHECKING:
     from medresnet3d.reports.blocks import Plane, PlaneView
@@ -43,6 +44,7 @@ def overview(prediction: Prediction, title: str) -> NDArray[np.uint8]:
         layers=layers,
         labels=prediction.labels,
         position=prediction.position,
+        marks=[] if prediction.detections is None else answer_marks(prediction.detections),
         longest=EDGE,
     )
     lines = _lines(prediction, view)
@@ -76,6 +78,10 @@ def _picture(plane: Plane) -> Image.Image:
     places = ((4, height / 2, "lm"), (width - 4, height / 2, "rm"), (width / 2, 4, "mt"), (width / 2, height - 4, "mb"))
     for letter, (x, y, anchor) in zip(plane.letters, places, strict=True):
         draw.text((x, y), letter, fill=_INK, font=font, anchor=anchor, stroke_width=2, stroke_fill=0)
+    for ring in plane.rings:
+        x, y, radius = ring.place[0] * width, ring.place[1] * height, max(5.0, ring.diameter * width / 2)
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), outline=ring.color, width=2)
+        draw.text((x + radius, y - radius), ring.name, fill=ring.color, font=font, anchor="lb")
     if plane.marker is not None:
         x, y = plane.marker[0] * width, plane.marker[1] * height
         draw.ellipse((x - 8, y - 8, x + 8, y + 8), outline=(255, 214, 0), width=2)
@@ -88,6 +94,10 @@ def _lines(prediction: Prediction, view: PlaneView) -> list[tuple[str, str]]:
     lines = [(colors.get(name, ""), f"{name}: {value:.1f} ml") for name, value in prediction.volumes_ml.items()]
     for name, value in sorted(prediction.probabilities.items(), key=lambda one: -one[1]):
         lines.append(("", f"{name}: probability {value:.3f}"))
+    for number, one in enumerate(prediction.listed_detections(), 1):
+        place = ", ".join(f"{one[axis]:.0f}" for axis in "xyz")
+        size = f"{one['diameter_mm']:.1f} mm at {place}"
+        lines.append(("", f"detection {number}: probability {one['probability']:.3f}, {size}"))
     if prediction.value is not None:
         lines.append(("", f"estimate: {prediction.value:.2f}"))
     if len(lines) > MOST_LINES:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from medresnet3d.errors import DataError
 from medresnet3d.io import Volume, atomic_write_text, save_itk, save_nifti
+from medresnet3d.io.detections import change_handedness, detection_rows
 
 if TYPE_CHECKING:
     from monai.data import MetaTensor
@@ -23,7 +24,7 @@ class Prediction:
 
     Args:
         case: unique, file-name friendly name of the case.
-        task: ``"segmentation"``, ``"classification"`` or ``"regression"``.
+        task: ``"segmentation"``, ``"classification"``, ``"regression"`` or ``"detection"``.
         labels: class names in index order.
         path: the input, or ``None`` for an array in memory; for several modalities the first.
         patient: as the manifest names it, or a pseudonym of the DICOM PatientID.
@@ -32,6 +33,8 @@ class Prediction:
         label: name of the most probable class; classification only.
         value: estimate; regression only.
         volumes_ml: millilitres by structure, background left out; segmentation only.
+        detections: (N, 5), columns as :data:`medresnet3d.io.detections.COLUMNS` (mm, RAS+), most probable first;
+            detection only.
         images: further images (i, j, k) on the input's grid by name, such as structures that overlap.
         details: what a bundle says beyond that, as plain values that JSON knows.
         position: the point that was classified, (3,), mm, RAS+.
@@ -56,6 +59,7 @@ class Prediction:
     label: str | None = None
     value: float | None = None
     volumes_ml: dict[str, float] = field(default_factory=dict)
+    detections: NDArray[np.float64] | None = None
     images: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False)
     details: dict[str, Any] = field(default_factory=dict)
     position: tuple[float, float, float] | None = None
@@ -77,12 +81,22 @@ class Prediction:
             "probabilities": self.probabilities,
             "value": self.value,
             "volumes_ml": self.volumes_ml,
+            **({} if self.detections is None else {"detections": self.listed_detections()}),
             **({"details": self.details} if self.details else {}),
             "position": list(self.position) if self.position else None,
             "seconds": round(self.seconds, 3),
             "stage_seconds": {stage: round(seconds, 3) for stage, seconds in self.stage_seconds.items()},
             "warnings": self.warnings,
         }
+
+    def listed_detections(self) -> list[dict[str, float]]:
+        """Give the detections as plain values: x, y, z in mm, RAS+, of a picture column, row and 0 in pixels."""
+        if self.detections is None:
+            return []
+        table = self.detections.copy()
+        if self.volume is not None and self.volume.source.format == "image":
+            table[:, :3] = change_handedness(table[:, :3])
+        return detection_rows(table)
 
     def save(self, path: str | Path) -> Path:
         """Write the answer, whole or not at all.

@@ -137,7 +137,7 @@ class Predictor:
 
     @property
     def task(self) -> str:
-        """``"segmentation"``, ``"classification"``, ``"regression"`` or ``"conversion"``."""
+        """``"segmentation"``, ``"classification"``, ``"regression"``, ``"detection"`` or ``"conversion"``."""
         return self.parts.task
 
     @property
@@ -284,6 +284,7 @@ class Predictor:
             label=answer.label,
             value=answer.value,
             volumes_ml=answer.volumes_ml,
+            detections=answer.detections,
             images=answer.images,
             details={**answer.details, **({"inference": job.report.as_dict()} if job.report else {})},
             position=_point(data.get("position")),

@@ -59,6 +59,10 @@ class Scorer(Protocol):
     def card(self, item: Mapping[str, Any], prediction: Prediction) -> CaseCard:
         """Show one case."""
 
+    def files(self) -> dict[str, str]:
+        """Give further tables by file name; none by default."""
+        return {}
+
 
 def scorer_for(predictor: Predictor, label_index: Sequence[int]) -> Scorer:
     """Give the scorer of a bundle's task.
@@ -72,6 +76,10 @@ def scorer_for(predictor: Predictor, label_index: Sequence[int]) -> Scorer:
         return SegmentationScorer(predictor, label_index)
     if predictor.task == "classification":
         return ClassificationScorer(predictor, label_index)
+    if predictor.task == "detection":
+        from medresnet3d.workflows.detection_scoring import DetectionScorer  # it is a Scorer itself
+
+        return DetectionScorer(predictor)
     return RegressionScorer(predictor)
 
 
@@ -116,7 +124,7 @@ def _list(names: Sequence[str]) -> str:
     return ", ".join(names)
 
 
-class SegmentationScorer:
+class SegmentationScorer(Scorer):
     """Compares label maps: Dice, HD95, surface Dice, volumes; see :func:`medresnet3d.metrics.case_metrics`."""
 
     def __init__(self, predictor: Predictor, label_index: Sequence[int]) -> None:
@@ -185,7 +193,7 @@ def _mean_dice(rows: Sequence[Mapping[str, Any]]) -> float:
     return float(np.mean(known)) if known else float("nan")
 
 
-class ClassificationScorer:
+class ClassificationScorer(Scorer):
     """Compares class probabilities; see :func:`medresnet3d.metrics.classification_metrics`."""
 
     def __init__(self, predictor: Predictor, label_index: Sequence[int]) -> None:
@@ -251,7 +259,7 @@ class ClassificationScorer:
         )
 
 
-class RegressionScorer:
+class RegressionScorer(Scorer):
     """Compares estimated numbers; see :func:`medresnet3d.metrics.regression_metrics`."""
 
     def __init__(self, predictor: Predictor) -> None:

@@ -12,6 +12,7 @@ from medresnet3d.bundle.load import load_network
 from medresnet3d.bundle.registry import list_bundles, read_metadata
 from medresnet3d.bundle.verify import Check, metadata_problems, verify_bundle
 from tests.bundle.small_bundle import METADATA, write_bundle, write_json
+from tests.workflows.detection_bundle import detection_bundle
 
 
 def _checks(folder: Path) -> dict[str, Check]:
@@ -93,3 +94,16 @@ def _without(*path: str) -> dict[str, Any]:
 def test_metadata_that_breaks_the_rules_is_named(metadata: dict[str, Any]) -> None:
     assert metadata_problems(METADATA) == []
     assert metadata_problems(metadata)
+
+
+def test_the_answer_of_a_detection_is_a_table(tmp_path: Path) -> None:
+    folder = detection_bundle(tmp_path / "detector")
+    assert _checks(folder)["answer"] == Check("answer", True, "a table of detections")
+    config = json.loads((folder / "configs/inference.json").read_text())
+    config["answer"]["transforms"].pop()
+    write_json(folder / "configs/inference.json", config)
+    assert "makes (1, 16, 16, 16) of a map without a finding" in _checks(folder)["answer"].detail
+    metadata = read_metadata(folder)
+    metadata["network_data_format"]["outputs"]["pred"]["num_channels"] = 2
+    write_json(folder / "configs/metadata.json", metadata)
+    assert "one map of logits, not 2 channels" in _checks(folder)["answer"].detail

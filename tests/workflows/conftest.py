@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.workflows.detection_bundle import detection_bundle, write_balls
 from tests.workflows.tiny_bundles import cube_bundle, threshold_bundle
 
 # Oblique, anisotropic, left-handed, with permuted axes: nothing about it is RAS.
@@ -44,6 +45,17 @@ def thresholder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cube_bundle(tmp_path_factory.mktemp("bundles") / "classifier")
+
+
+@pytest.fixture(scope="session")
+def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return detection_bundle(tmp_path_factory.mktemp("bundles") / "detector")
+
+
+@pytest.fixture(scope="session")
+def balls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Manifest of four scans for :func:`detector`."""
+    return write_balls(tmp_path_factory.mktemp("balls"))
 
 
 @pytest.fixture

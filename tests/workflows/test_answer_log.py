@@ -4,6 +4,7 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from medresnet3d.errors import DataError
@@ -78,3 +79,11 @@ def test_details_become_columns() -> None:
         "details_size": "1 2",
         "details_none": "",
     }
+
+
+def test_detections_are_counted_and_the_most_probable_is_named() -> None:
+    found = Prediction("a", "detection", (), detections=np.array([[1.0, -2.5, 3, 8, 0.9], [4, 5, 6, 7, 0.5]]))
+    flat = flatten(found.answer())
+    assert (flat["detections"], flat["strongest_probability"], flat["strongest_position"]) == (2, 0.9, "1 -2.5 3")
+    assert flatten(Prediction("a", "detection", (), detections=np.zeros((0, 5))).answer())["detections"] == 0
+    assert "detections" not in flatten(PREDICTION.answer())

@@ -69,3 +69,13 @@ def test_many_structures_are_cut_short() -> None:
 def test_an_estimate_and_an_image_of_one_slice() -> None:
     flat = Volume(volume().array[:, :, :1], np.eye(4))
     assert overview(Prediction("x", "regression", (), value=71.25, volume=flat), "age 1.0").shape[2] == 3
+
+
+def test_detections_have_rings_and_a_line_each() -> None:
+    given = volume()
+    found = np.array([[10.0, 20.0, 16.0, 8.0, 0.9], [25.0, 5.0, 30.0, 6.0, 0.5]])
+    prediction = Prediction("x", "detection", ("nodule",), detections=found, volume=given, affine=given.affine)
+    picture = overview(prediction, "bundle 1.0")
+    assert (picture == rgb("#E69F00")).all(axis=2).sum() > 200
+    empty = overview(Prediction("x", "detection", ("nodule",), detections=found[:0], volume=given), "bundle 1.0")
+    assert picture.shape[0] - empty.shape[0] == 2 * room.LINE
