@@ -189,7 +189,7 @@ class _Groups:
             return []
         if len(self.findings.detections) == 0:
             name = self._detected()
-            absent = hd.sr.QualitativeEvaluation(dictionary.DCM.Finding, dictionary.SCT.Absent)
+            absent = hd.sr.QualitativeEvaluation(dictionary.DCM.Conclusion, dictionary.SCT.Absent)
             return [self._plain(name, self._code(name), [], [absent])]
         return [self._detection(number, row) for number, row in enumerate(self.findings.detections, 1)]
 

@@ -237,17 +237,15 @@ def detection_card(
         tone: "good", "bad" or "".
         scroll: give a :class:`Viewer` with all slices, whose table leads to each mark, instead of three pictures.
     """
-    facts, shown = dict(rows or {}), {}
+    shown: dict[str, Any] = {}
+    alt = f"detections in {case}"
     if scan is not None and scroll:
-        viewer = slice_viewer(
-            scan.pixels, affine=scan.affine, marks=scan.marks, modality=modality, alt=f"detections in {case}"
-        )
+        viewer = slice_viewer(scan.pixels, affine=scan.affine, marks=scan.marks, modality=modality, alt=alt)
         shown = {"view": viewer.still, "viewer": viewer}
     elif scan is not None:
         window = _ct_window(scan, modality)
-        alt = f"detections in {case}"
         shown = {"view": three_plane_view(scan.pixels, affine=scan.affine, marks=scan.marks, window=window, alt=alt)}
-    return CaseCard(case, rows=facts, warnings=warnings, badge=badge, tone=tone, **shown)
+    return CaseCard(case, rows=rows or {}, warnings=warnings, badge=badge, tone=tone, **shown)
 
 
 def _ct_window(scan: MarkedScan, modality: str | None) -> str | None:

@@ -101,9 +101,11 @@ class DetectionsFromMap(Transform):
             raise DataError(
                 f"a map of probabilities has the shape {tuple(image.shape)}; detection needs one channel, (1, i, j, k)."
             )
-        if affine is None and not isinstance(image, MetaTensor):
+        if affine is None and isinstance(image, MetaTensor):
+            affine = image.affine
+        if affine is None:
             raise DataError("a map of probabilities has no affine; give the MetaTensor, or the affine with it.")
-        matrix = _matrix(image.affine if affine is None else affine)
+        matrix = _matrix(affine)
         values = torch.as_tensor(image).detach().cpu().float().numpy()[0]
         return torch.from_numpy(self._found(values, matrix).astype(np.float32))
 
@@ -298,7 +300,8 @@ class BoxesToMapd(MapTransform):
     ) -> None:
         """Draw one finding; what lies outside of the grid is left out."""
         reach = half * (max(1.0, HEAT_REACH * self.spread) if self.kind == "heat" else 1.0)
-        box = _voxels_around(np.linalg.inv(matrix), centre, reach, drawn.shape)
+        to_voxels: NDArray[np.float64] = np.linalg.inv(matrix).astype(np.float64)
+        box = _voxels_around(to_voxels, centre, reach, drawn.shape)
         if box is None:
             return
         offset = apply_affine(matrix, _in_space(_indices(box))) - centre
@@ -311,7 +314,7 @@ class BoxesToMapd(MapTransform):
         else:
             values = np.exp(-squared / (2 * self.spread**2)).astype(np.float32)
             values[squared >= (HEAT_REACH * self.spread) ** 2] = 0
-        if _holds(drawn.shape, np.linalg.inv(matrix), centre):
+        if _holds(drawn.shape, to_voxels, centre):
             values[nearest] = 1
         np.maximum(drawn[box], values, out=drawn[box])
 

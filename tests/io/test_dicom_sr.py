@@ -104,7 +104,7 @@ def test_to_have_looked_and_detected_nothing_is_reported(scan: Volume, tmp_path:
     (group,) = report.content.get_image_measurement_groups()
     assert group.finding_type.meaning == "nodule" and group.get_measurements() == []
     (said,) = group.get_qualitative_evaluations()
-    assert (said.name.meaning, said.value.meaning) == ("Finding", "Absent")
+    assert (said.name.meaning, said.value.meaning) == ("Conclusion", "Absent")
 
 
 def test_without_a_frame_of_reference_detections_have_figures_only(tmp_path: Path) -> None:
