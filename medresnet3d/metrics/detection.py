@@ -70,7 +70,7 @@ class FROC:
     sensitivity: Floats
     thresholds: Floats
 
-    def at(self, rates: Sequence[float] = RATES) -> Floats:
+    def at(self, rates: Sequence[float] | Floats = RATES) -> Floats:
         """Give the sensitivity at numbers of false positives a scan, (R,)."""
         return np.interp(rates, self.false_positives, self.sensitivity)
 

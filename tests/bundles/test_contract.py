@@ -93,3 +93,18 @@ def test_what_a_training_starts_from_is_no_matter_to_evaluation_and_the_same_on_
     assert train["network"] == "$@initial_network.to(@device)"
     assert evaluate["network"] == "$@network_def.to(@device)"
     assert several["network"]["network"] == "@initial_network"
+
+
+@pytest.mark.parametrize("root", [pytest.param(b.path, id=b.name) for b in list_bundles() if b.task == "detection"])
+def test_a_detector_gives_one_map_validates_by_the_cpm_and_leaves_tables(root: Path):
+    train, inference, metadata = (
+        json.loads((root / f"configs/{name}.json").read_text()) for name in ("train", "inference", "metadata")
+    )
+    assert metadata["network_data_format"]["outputs"]["pred"]["num_channels"] == 1
+    assert list(metadata["labels"]) == ["0"]
+    score = train["validate"]["key_metric"]["cpm"]
+    assert score["_target_"] == "medresnet3d.metrics.DetectionScore"
+    assert "rates" not in score, "the CPM is that of LUNA16"
+    answer, save = inference["postprocessing"]["transforms"]
+    assert answer == "@answer"
+    assert save["_target_"] == "medresnet3d.transforms.detection.SaveDetectionsd"
