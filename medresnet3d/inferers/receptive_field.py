@@ -18,6 +18,7 @@ from torch import nn
 
 from medresnet3d.errors import ConfigError
 from medresnet3d.inferers.tracing import Call, Key, tensors_in, trace
+from medresnet3d.networks.slice_wise import SliceWise
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,9 @@ def halo(network: nn.Module, in_channels: int, spatial_dims: int) -> Halo:
         ConfigError: if the halo is unbounded or cannot be told, with the reason: instance, group or layer
             normalisation, attention, global pooling, an output on another grid, an operation that is not known here.
     """
+    if isinstance(network, SliceWise):  # its axes change places, which the rules below do not follow
+        flat = halo(network.network, in_channels * (2 * network.neighbours + 1), spatial_dims - 1)
+        return Halo((*flat.size, network.neighbours), (*flat.stride, 1))
     name = type(network).__name__
     record = trace(network, (1, in_channels, *[_EXAMPLE] * spatial_dims))
     reaches: dict[Key, _Reaches] = {record.input: (_Reach(),) * spatial_dims}

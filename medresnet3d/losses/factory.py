@@ -27,7 +27,9 @@ from medresnet3d.losses.cross_entropy import CrossEntropyLoss
 from medresnet3d.losses.deep_supervision import FadingDeepSupervisionLoss
 from medresnet3d.losses.euclidean import EuclideanLoss
 from medresnet3d.losses.focal import FocalLoss
+from medresnet3d.losses.hard_negatives import HardNegativeLoss
 from medresnet3d.losses.hinge import HingeLoss
+from medresnet3d.losses.hybrid_detection import HybridDetectionLoss
 from medresnet3d.losses.l2_softmax import L2SoftmaxLoss
 from medresnet3d.losses.l_softmax import LSoftmaxLoss
 from medresnet3d.losses.mean_square import MeanSquareLoss
@@ -58,7 +60,11 @@ REGION_LOSSES: dict[str, Callable[..., nn.Module]] = {
     "tversky": TverskyLoss,
 }
 NUMBER_LOSSES: dict[str, Callable[..., nn.Module]] = {"huber": HuberLoss, "absolute": AbsoluteErrorLoss}
-LOSSES = {**LOGIT_LOSSES, **FEATURE_LOSSES, **REGION_LOSSES, **NUMBER_LOSSES}
+DETECTION_LOSSES: dict[str, Callable[..., nn.Module]] = {
+    "hybrid_detection": HybridDetectionLoss,
+    "hard_negatives": HardNegativeLoss,
+}
+LOSSES = {**LOGIT_LOSSES, **FEATURE_LOSSES, **REGION_LOSSES, **NUMBER_LOSSES, **DETECTION_LOSSES}
 
 
 def build_loss(
@@ -71,12 +77,12 @@ def build_loss(
 ) -> nn.Module:
     """Build a loss by its name.
 
-    There are four kinds: losses of logits, called with (output, label), for classification and, with dense logits,
+    There are five kinds: losses of logits, called with (output, label), for classification and, with dense logits,
     segmentation; losses of features (margin, centre, contrastive) for classifiers, which are a
     :class:`medresnet3d.losses.margin.MarginLoss` and fed by :class:`medresnet3d.engines.Trainer`; MONAI's region losses
     for segmentation, with softmax over the output and labels as class numbers unless the options say otherwise
-    (``sigmoid: true`` for one output); and losses of one estimated number, for regression (``mean_square`` does that
-    too).
+    (``sigmoid: true`` for one output); losses of one estimated number, for regression (``mean_square`` does that too);
+    and those of the two stages of a detector, ``hybrid_detection`` and ``hard_negatives``.
 
     Args:
         name: a key of :data:`LOSSES`.
@@ -85,7 +91,7 @@ def build_loss(
         auxiliary_start: first auxiliary weight.
         auxiliary_end: last auxiliary weight.
         **options: arguments of the loss; every loss of logits or features, and most region losses, has
-            ``class_weights``, a list of one positive number for each class, and all have ``reduction``.
+            ``class_weights``, a list of one positive number for each class; these have ``reduction`` too.
 
     Raises:
         ConfigError: if the name or an option is unknown (the message lists the choices), or a value is impossible.

@@ -15,8 +15,10 @@ import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813
 
 from medresnet3d.data.phantoms.canvas import Shape3, Spacing3
+from medresnet3d.data.phantoms.cohorts import as_phantoms
 from medresnet3d.data.phantoms.ct import ChestPhantom, Point, chest_phantom, lps
 from medresnet3d.data.phantoms.dicom import phantom_uid
+from medresnet3d.data.preparation.prepare import prepare
 from medresnet3d.io.atomic import atomic_path, atomic_write_text
 from medresnet3d.progress import track
 
@@ -58,6 +60,7 @@ def write_luna16(
     spacing: Spacing3 = (1.25, 1.25, 2.0),
     nodules: int = 6,
     distractors: int = 8,
+    diameters_mm: tuple[float, float] = (7.0, 20.0),
 ) -> Path:
     """Write phantom chests as LUNA16 lays out its scans.
 
@@ -75,6 +78,7 @@ def write_luna16(
         spacing: voxel size in mm along the same directions.
         nodules: mean number of nodules a scan.
         distractors: candidates a scan that are no nodules, at most.
+        diameters_mm: smallest and largest nodule.
 
     Returns:
         The folder.
@@ -84,7 +88,15 @@ def write_luna16(
         (folder / f"subset{subset}").mkdir(parents=True, exist_ok=True)
     tables: dict[str, list[dict[str, Any]]] = {"annotations": [], "candidates": [], "excluded": []}
     for patient in track(range(patients), "writing phantom CT", total=patients):
-        scan = luna_scan(seed, patient, shape=shape, spacing=spacing, nodules=nodules, distractors=distractors)
+        scan = luna_scan(
+            seed,
+            patient,
+            shape=shape,
+            spacing=spacing,
+            nodules=nodules,
+            distractors=distractors,
+            diameters_mm=diameters_mm,
+        )
         write_mhd(folder / f"subset{scan.subset}" / f"{scan.uid}.mhd", scan.phantom.array, scan.phantom.affine)
         lungs = folder / LUNG_FOLDER / f"{scan.uid}.mhd"
         write_mhd(lungs, scan.phantom.lung_mask, scan.phantom.affine, compress=True)
@@ -99,7 +111,14 @@ def write_luna16(
 
 
 def luna_scan(
-    seed: int, patient: int, *, shape: Shape3, spacing: Spacing3, nodules: int = 6, distractors: int = 8
+    seed: int,
+    patient: int,
+    *,
+    shape: Shape3,
+    spacing: Spacing3,
+    nodules: int = 6,
+    distractors: int = 8,
+    diameters_mm: tuple[float, float] = (7.0, 20.0),
 ) -> LunaScan:
     """Make the scan of one patient of a cohort, as :func:`write_luna16` writes it."""
     rng = np.random.default_rng([seed, patient, 16])
@@ -112,6 +131,7 @@ def luna_scan(
         (spacing[0], spacing[1], slices[1]),
         nodules=int(rng.integers(max(nodules - 2, 0), nodules + 3)),
         distractors=distractors,
+        diameters_mm=diameters_mm,
         orientation="RAS" if patient % FLIPPED_EVERY == FLIPPED_EVERY - 1 else "LPS",
         centre=(x, y, z),
     )
@@ -161,3 +181,45 @@ def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[dict[str, Any]
     writer.writeheader()
     writer.writerows(rows)
     atomic_write_text(path, text.getvalue())
+
+
+def write_nodule_scans(
+    folder: str | Path,
+    patients: int = 12,
+    seed: int = 0,
+    *,
+    shape: Shape3 = (72, 60, 40),
+    spacing: Spacing3 = (2.5, 2.5, 2.5),
+    nodules: int = 3,
+    distractors: int = 6,
+    diameters_mm: tuple[float, float] = (6.0, 24.0),
+) -> Path:
+    """Write phantom chests in LUNA16's layout and prepare them with its adapter, for detection of nodules.
+
+    The default chests are coarse, so that a cohort is written and a detector trained in seconds.
+
+    Args:
+        folder: gets the layout and ``manifest.json``.
+        patients: how many, three at least; one subset is held out for validation, and one for the test.
+        seed: see :func:`write_luna16`, as for the next four.
+        shape: see there.
+        spacing: see there.
+        nodules: see there.
+        distractors: see there.
+        diameters_mm: smallest and largest nodule; it has to hold a few voxels.
+
+    Returns:
+        Path of the manifest, with training, validation and test lists of whole scans and boxes around their nodules.
+    """
+    folder = Path(folder)
+    root = write_luna16(
+        folder / "luna16",
+        patients,
+        seed,
+        shape=shape,
+        spacing=spacing,
+        nodules=nodules,
+        distractors=distractors,
+        diameters_mm=diameters_mm,
+    )
+    return as_phantoms(prepare("luna16", root, folder / "manifest.json", task="nodules", seed=seed).path)
