@@ -92,7 +92,7 @@ class CandidateStage:
         data = SeededDataset(cubes, [_to_float, *changes], seed=seed, cache="none")
         loader = data_loader(data, self.batch_size, shuffle=True, seed=seed)
         schedule = self.lr_scheduler and build_lr_scheduler(
-            self.lr_scheduler, optimizer=self.optimizer, steps=self.max_epochs * len(loader)
+            self.optimizer, self.lr_scheduler, steps=self.max_epochs * len(loader)
         )
         network.scoring.fill_(True)
         GradientStage(
@@ -165,4 +165,3 @@ class CandidateStage:
 
 def _to_float(item: Mapping[str, Any]) -> dict[str, Any]:
     return {**item, "image": item["image"].float()}
-

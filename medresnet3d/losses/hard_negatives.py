@@ -17,7 +17,7 @@ class HardNegativeLoss(nn.Module):
     """Binary cross-entropy over all positives of a batch and its hardest negatives.
 
     Args:
-        ratio: negatives for each positive at most; a batch without positives keeps ``least`` of them. ``None`` keeps all.
+        ratio: negatives for each positive at most; without positives ``least`` of them are kept. ``None`` keeps all.
         least: negatives that are kept at least, where there are so many.
 
     Raises:

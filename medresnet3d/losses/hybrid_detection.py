@@ -1,8 +1,8 @@
 """The hybrid loss of a network with a head for centres and a head for masks.
 
-After Y. Yao, J. Zhang (2019), "hybrid loss"; that it is a loss of voxels and one of regions is our reading. The weight of
-a voxel by its error for soft truths: X. Li et al. Generalized focal loss. NeurIPS 2020. Dice: F. Milletari et al. V-Net.
-3DV 2016.
+After Y. Yao, J. Zhang (2019), "hybrid loss"; that it is a loss of voxels and one of regions is our reading. The weight
+of a voxel by its error for soft truths: X. Li et al. Generalized focal loss. NeurIPS 2020. Dice: F. Milletari et al.
+V-Net. 3DV 2016.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class HybridDetectionLoss(nn.Module):
     .. math:: \ell_\text{voxel} = \frac{\sum_v |h_v - p_v|^\gamma \, w_v \operatorname{BCE}(a_v, h_v)}
               {\max(1, \sum_v h_v)}, \qquad w_v = 1 + (w - 1) h_v
 
-    ``bce`` has gamma = 0 and is divided by the number of voxels; ``focal`` turns away from the many voxels that are told
-    already. ``dice`` is one minus the soft Dice coefficient of the masks of a batch.
+    ``bce`` has gamma = 0 and is divided by the number of voxels; ``focal`` turns away from the many voxels that are
+    told already. ``dice`` is one minus the soft Dice coefficient of the masks of a batch.
 
     Args:
         parts: ``"bce"`` or ``"focal"`` and ``"dice"``, in any order, or some of them: a part that is left out does not

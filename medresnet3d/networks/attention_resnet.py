@@ -1,7 +1,7 @@
 """Residual trunks for several scales of one thing, with attention on their residual functions.
 
-After the second stage of Y. Yao, J. Zhang (2019), an attention-based multi-scale 3D residual network, known to us from a
-survey only; which attention, which scales and how they are joined is our reading. Channel attention: J. Hu, L. Shen,
+After the second stage of Y. Yao, J. Zhang (2019), an attention-based multi-scale 3D residual network, known to us from
+a survey only; which attention, which scales and how they are joined is our reading. Channel attention: J. Hu, L. Shen,
 G. Sun. Squeeze-and-excitation networks. CVPR 2018.
 """
 
@@ -35,14 +35,12 @@ class AttentionBlock(BasicBlock):
         in_channels: channels in.
         planes: channels out.
         stride: of the first convolution.
-        reduction: factor between the channels and the hidden features of their weights.
+        reduction: factor between the channels and the hidden features of their weights, which are four at least.
     """
 
-    def __init__(
-        self, layers: LayerChoice, in_channels: int, planes: int, stride: int = 1, reduction: int = 8
-    ) -> None:
+    def __init__(self, layers: LayerChoice, in_channels: int, planes: int, stride: int = 1, reduction: int = 8) -> None:
         super().__init__(layers, in_channels, planes, stride)
-        self.channels = ChannelSELayer(layers.spatial_dims, planes, r=min(reduction, planes))
+        self.channels = ChannelSELayer(layers.spatial_dims, planes, r=max(1, min(reduction, planes // 4)))
         self.places = layers.conv(planes, 1, 1, bias=True)
 
     def weighted(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,7 +110,7 @@ class MultiScaleAttentionResNet(ClassifierBase):
         """Feature maps of all scales in front of the pooling, (B, scales * F, ...)."""
         parts: list[Tensor] = []
         for scale, trunk in enumerate(self.trunks):
-            parts.append(trunk(x[:, scale : scale + 1]))  # noqa: PERF401 - TorchScript unrolls no comprehension
+            parts.append(trunk(x[:, scale : scale + 1]))
         return torch.cat(parts, dim=1)
 
     @torch.jit.unused

@@ -52,7 +52,7 @@ def sample_cubes(image: Tensor, centres: Tensor, edges: Sequence[float], size: i
     batch, count, dims = centres.shape
     steps = (torch.arange(size, device=image.device, dtype=image.dtype) + 0.5) / size - 0.5
     offsets = torch.stack(torch.meshgrid(*[steps] * dims, indexing="ij"), -1).reshape(-1, dims)
-    to_grid = torch.tensor([2 / max(length - 1, 1) for length in image.shape[2:]], device=image.device)
+    to_grid = 2 / (_sizes(image.shape[2:], image.device) - 1).clamp(min=1).to(image.dtype)
     cubes = []
     for edge in edges:
         places = centres.to(image.dtype).unsqueeze(2) + edge * offsets
@@ -83,9 +83,9 @@ def paint_candidates(mask: Tensor, centres: Tensor, values: Tensor, reach: int) 
     steps = torch.arange(-reach, reach + 1, device=mask.device)
     offsets = torch.stack(torch.meshgrid(*[steps] * dims, indexing="ij"), -1).reshape(-1, dims)
     places = centres.unsqueeze(2) + offsets
-    shape = torch.tensor(mask.shape[1:], device=mask.device)
+    shape = _sizes(mask.shape[1:], mask.device)
     inside = ((places >= 0) & (places < shape)).all(-1)
-    strides = torch.tensor(_strides(mask.shape[1:]), device=mask.device)
+    strides = _strides(shape)
     flat = ((places.clamp(min=0).minimum(shape - 1)) * strides).sum(-1).flatten(1)
     core = (offsets.abs().sum(-1) <= 1).to(values.dtype)
     allowed = (mask.flatten(1).gather(1, flat).unflatten(1, (count, -1)) & inside).to(values.dtype)
@@ -95,12 +95,14 @@ def paint_candidates(mask: Tensor, centres: Tensor, values: Tensor, reach: int) 
     return result.scatter_reduce(1, flat, painted, "amax").reshape(mask.shape)
 
 
-def _strides(shape: Sequence[int]) -> list[int]:
+def _sizes(shape: Sequence[int], device: torch.device) -> Tensor:
+    """A shape as a tensor, int64, which stays a part of a traced network: this then takes images of any size."""
+    return torch.stack([torch.as_tensor(size, dtype=torch.int64, device=device) for size in shape])
+
+
+def _strides(shape: Tensor) -> Tensor:
     """How far the next place along each axis is in a flat, contiguous tensor."""
-    strides = [1]
-    for size in reversed(shape[1:]):
-        strides.insert(0, strides[0] * size)
-    return strides
+    return torch.cat([shape[1:].flip(0).cumprod(0).flip(0), torch.ones_like(shape[:1])])
 
 
 def _grown(seed: Tensor, allowed: Tensor, edges: Sequence[int], steps: int) -> Tensor:
@@ -110,8 +112,6 @@ def _grown(seed: Tensor, allowed: Tensor, edges: Sequence[int], steps: int) -> T
     for _ in range(steps):
         part = _largest_around(part, 1) * allowed
     return part.reshape(batch, count, -1)
-
-
 
 
 def _largest_around(x: Tensor, distance: int) -> Tensor:

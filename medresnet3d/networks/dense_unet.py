@@ -28,9 +28,7 @@ MODES = ("2d", "2.5d", "3d")
 class _Unit(nn.Sequential):
     """Normalisation, activation, convolution."""
 
-    def __init__(
-        self, layers: LayerChoice, before: int, after: int, kernel_size: int, dilation: int = 1
-    ) -> None:
+    def __init__(self, layers: LayerChoice, before: int, after: int, kernel_size: int, dilation: int = 1) -> None:
         padding = dilation * (kernel_size // 2)
         super().__init__(
             layers.normalisation(before),
@@ -53,9 +51,7 @@ class DenseBlock(nn.Module):
 
     def __init__(self, layers: LayerChoice, in_channels: int, count: int = 4, growth: int = 16) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(
-            _Unit(layers, in_channels + number * growth, growth, 3) for number in range(count)
-        )
+        self.layers = nn.ModuleList(_Unit(layers, in_channels + number * growth, growth, 3) for number in range(count))
         self.out_channels = in_channels + count * growth
 
     def forward(self, x: Tensor) -> Tensor:
@@ -86,7 +82,7 @@ class ParallelDilations(nn.Module):
         """Map (B, channels, ...) to the same shape."""
         parts: list[Tensor] = []
         for branch in self.branches:
-            parts.append(branch(x))  # noqa: PERF401 - TorchScript unrolls no comprehension
+            parts.append(branch(x))
         return self.joined(torch.cat(parts, dim=1))
 
 
@@ -154,7 +150,9 @@ class DenseUNet(nn.Module):
             channels = skip
             self.decoder.append(nn.Sequential(block, _Unit(layers, block.out_channels, channels, 1)))
         self.dropout = get_dropout_layer(dropout, spatial_dims)
-        self.last = nn.Sequential(layers.normalisation(channels), layers.activation(channels, in_place=layers.norm != ""))
+        self.last = nn.Sequential(
+            layers.normalisation(channels), layers.activation(channels, in_place=layers.norm != "")
+        )
         self.classifier = layers.conv(channels, out_channels, 1, bias=True)
         if maxout_pieces(act):
             use_maxout(self, maxout_pieces(act), r"^classifier$")

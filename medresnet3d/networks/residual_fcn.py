@@ -1,7 +1,7 @@
 """A residual, fully convolutional network with a head for centres and a head for masks: candidates of a detector.
 
-After the first stage of Y. Yao, J. Zhang (2019), a 3D fully convolutional network with a hybrid loss, known to us from a
-survey only; the U-shape, the residual blocks and the two heads are our reading.
+After the first stage of Y. Yao, J. Zhang (2019), a 3D fully convolutional network with a hybrid loss, known to us from
+a survey only; the U-shape, the residual blocks and the two heads are our reading.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from monai.networks.layers.factories import Conv
@@ -68,7 +69,7 @@ class ResidualFCN(nn.Module):
         channels = [scaled(number, width) for number in widths]
         self.encoder, self.upsampling, self.decoder = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         self.encoder.append(BasicBlock(layers, in_channels, channels[0]))
-        for fine, coarse in zip(channels, channels[1:], strict=False):
+        for fine, coarse in pairwise(channels):
             self.encoder.append(BasicBlock(layers, fine, coarse, stride=2))
             self.upsampling.insert(0, Conv[Conv.CONVTRANS, spatial_dims](coarse, fine, 2, stride=2))
             self.decoder.insert(0, BasicBlock(layers, 2 * fine, fine))

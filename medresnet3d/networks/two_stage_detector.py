@@ -1,7 +1,7 @@
 """A detector of two stages in one module: a dense network finds candidates, a classifier of cubes scores them.
 
-After Y. Yao, J. Zhang (2019): candidates by a 3D fully convolutional network with a hybrid loss, fewer false positives by
-an attention-based multi-scale 3D residual network; known to us from a survey only.
+After Y. Yao, J. Zhang (2019): candidates by a 3D fully convolutional network with a hybrid loss, fewer false positives
+by an attention-based multi-scale 3D residual network; known to us from a survey only.
 """
 
 from __future__ import annotations
@@ -152,14 +152,13 @@ def build_two_stage_detector(
         ConfigError: if a length is not above 0, or a part is unknown.
     """
     if min(voxel_size_mm, *scales_mm, candidate_distance_mm, largest_mm) <= 0:
-        raise ConfigError(f"Lengths of a detector must be above 0 mm; voxel_size_mm is {voxel_size_mm}, scales_mm "
-                          f"{list(scales_mm)}.")
+        raise ConfigError(
+            f"Lengths of a detector must be above 0 mm; voxel_size_mm is {voxel_size_mm}, scales_mm {list(scales_mm)}."
+        )
     layers: dict[str, Any] = {"width": width, "norm": norm, "act": act, "dropout": dropout}
     return TwoStageDetector(
         ResidualFCN(spatial_dims, 1, **layers, **options),
-        MultiScaleAttentionResNet(
-            spatial_dims, len(scales_mm), 1, attention=attention, reduction=reduction, **layers
-        ),
+        MultiScaleAttentionResNet(spatial_dims, len(scales_mm), 1, attention=attention, reduction=reduction, **layers),
         [scale / voxel_size_mm for scale in scales_mm],
         cube_size,
         count=candidates,

@@ -46,12 +46,8 @@ class FindingPatchd(RandCropByPosNegLabeld):
         source_key: map that is above 0 in findings.
     """
 
-    def __init__(
-        self, patch_size: Sequence[int], finding_share: float = 0.5, source_key: str = "label"
-    ) -> None:
-        super().__init__(
-            LEARNED, source_key, list(patch_size), pos=finding_share, neg=1 - finding_share, num_samples=1
-        )
+    def __init__(self, patch_size: Sequence[int], finding_share: float = 0.5, source_key: str = "label") -> None:
+        super().__init__(LEARNED, source_key, list(patch_size), pos=finding_share, neg=1 - finding_share, num_samples=1)
 
     def __call__(  # type: ignore[override]
         self, data: Mapping[Hashable, torch.Tensor], lazy: bool | None = None
@@ -84,7 +80,11 @@ def nodule_detection_augmentation(strength: str) -> list[MapTransform]:
     if level > 2:
         turn = {"rotate_range": (0.0, 0.0, 0.26), "scale_range": (0.1,) * 3, "padding_mode": "border"}
         chain.append(RandAffined(LEARNED, prob=0.5, mode=("bilinear", "nearest"), **turn))
-    return [*chain, RandScaleIntensityd("image", factors=0.1, prob=0.5), RandGaussianNoised("image", prob=0.5, std=0.02)]
+    return [
+        *chain,
+        RandScaleIntensityd("image", factors=0.1, prob=0.5),
+        RandGaussianNoised("image", prob=0.5, std=0.02),
+    ]
 
 
 def _prepare(spacing: float, region: str | None, intensity_range: Sequence[float]) -> list[Transform]:
@@ -143,7 +143,7 @@ def nodule_detection_training(
 def nodule_detection_validation(
     spacing: float = 1.0, region: str | None = "lung", intensity_range: Sequence[float] = (AIR_HU, 400.0)
 ) -> Compose:
-    """Whole scans with their findings as ``label``, see :class:`~medresnet3d.transforms.detection.FindingsFromBoxesd`."""
+    """Whole scans, and their findings as :class:`~medresnet3d.transforms.detection.FindingsFromBoxesd` leaves them."""
     return Compose(
         [
             *_prepare(spacing, region, intensity_range),
@@ -162,4 +162,3 @@ def nodule_detection_inference(
         [*_prepare(spacing, region, intensity_range), SelectItemsd(CARRIED_ITEMS, allow_missing_keys=True)],
         log_stats=False,
     )
-

@@ -15,7 +15,11 @@ class TestMultiScaleAttentionResNet(ClassifierSuite):
     in_channels = 3
     odd_size = (19, 17, 18)
     size = 32
-    counts: ClassVar[Any] = (({"width": 1.0}, 0), ({"width": 0.5}, 0), ({"width": 1.0, "attention": False}, 0))
+    counts: ClassVar[Any] = (
+        ({"num_classes": 2}, 6_236_282),
+        ({"num_classes": 2, "width": 0.5}, 1_562_786),
+        ({"num_classes": 2, "attention": False}, 6_200_162),
+    )
 
     def build(self, spatial_dims: int = 3, **options: Any) -> nn.Module:
         options = {"width": 0.25, "num_classes": 2, "blocks": 1, **options} if not options else options

@@ -19,7 +19,11 @@ def small(spatial_dims: int, **options: Any) -> DenseUNet:
 
 class TestDenseUNet(NetworkSuite):
     odd_size = (37, 35, 33)
-    counts: ClassVar[Any] = (({"spatial_dims": 2}, 0), ({"spatial_dims": 3}, 0), ({"spatial_dims": 3, "width": 0.5}, 0))
+    counts: ClassVar[Any] = (
+        ({"spatial_dims": 2, "levels": 4}, 651_803),
+        ({"spatial_dims": 3, "levels": 4}, 1_741_467),
+        ({"spatial_dims": 3, "width": 0.5}, 436_350),
+    )
 
     def build(self, spatial_dims: int = 3, **options: Any) -> nn.Module:
         return DenseUNet(spatial_dims, **options) if options else small(spatial_dims)

@@ -13,7 +13,11 @@ from tests.networks.base import NetworkSuite
 
 class TestResidualFCN(NetworkSuite):
     odd_size = (37, 35, 33)
-    counts: ClassVar[Any] = (({"width": 1.0}, 0), ({"width": 0.5}, 0), ({"width": 1.0, "spatial_dims": 2}, 0))
+    counts: ClassVar[Any] = (
+        ({"width": 1.0}, 1_451_282),
+        ({"width": 0.5}, 363_530),
+        ({"width": 1.0, "spatial_dims": 2}, 514_034),
+    )
 
     def build(self, spatial_dims: int = 3, **options: Any) -> nn.Module:
         return ResidualFCN(spatial_dims, **{"width": 0.25, **options})

@@ -18,8 +18,12 @@ def test_every_slice_goes_through_with_its_neighbours_in_order() -> None:
     seen = SliceWise(Channels(), 1)(volume)
     assert seen.shape == (2, 3, 5, 6, 7)
     assert torch.equal(seen[:, 1:2], volume)
-    assert torch.equal(seen[:, 0, ..., 1:], volume[:, 0, ..., :-1]) and torch.equal(seen[:, 2, ..., :-1], volume[:, 0, ..., 1:])
-    assert torch.equal(seen[:, 0, ..., 0], volume[:, 0, ..., 0]) and torch.equal(seen[:, 2, ..., -1], volume[:, 0, ..., -1])
+    assert torch.equal(seen[:, 0, ..., 1:], volume[:, 0, ..., :-1]) and torch.equal(
+        seen[:, 2, ..., :-1], volume[:, 0, ..., 1:]
+    )
+    assert torch.equal(seen[:, 0, ..., 0], volume[:, 0, ..., 0]) and torch.equal(
+        seen[:, 2, ..., -1], volume[:, 0, ..., -1]
+    )
 
 
 def test_slices_of_several_volumes_stay_apart() -> None:
@@ -36,7 +40,9 @@ def test_a_single_slice_is_a_volume_too() -> None:
 
 def test_tiles_carry_the_neighbouring_slices_and_equal_one_pass() -> None:
     torch.manual_seed(0)
-    network = SliceWise(nn.Sequential(nn.Conv2d(5, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 5, padding=2)), 2).eval()
+    network = SliceWise(
+        nn.Sequential(nn.Conv2d(5, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 5, padding=2)), 2
+    ).eval()
     assert halo(network, 1, 3) == Halo((3, 3, 2), (1, 1, 1))
     volume = torch.rand(1, 1, 30, 28, 26)
     tiled = SlidingWindowInferer(8, strategy="halo", precision="fp32", memory=300_000)

@@ -1,0 +1,203 @@
+"""Whether the special parts of the nodule detectors decide, on discs among bars in noise.
+
+One seed with a margin by default, five seeds with the interval of the difference under ``slow``. The arms of a
+comparison have equal parameters (within a tenth) and equal steps, and each its own learning rate from one short list.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
+
+from medresnet3d.networks.attention_resnet import MultiScaleAttentionResNet
+from medresnet3d.networks.candidates import sample_cubes
+from medresnet3d.networks.dense_unet import DenseUNet
+from tests.networks.detection_toy import (
+    RATES,
+    Scenes,
+    best_of,
+    candidate_cubes,
+    cpm,
+    first_stage,
+    interval,
+    peaks,
+    recall,
+    scenes,
+    scored,
+    second_stage,
+    train,
+)
+
+SEEDS = range(5)
+EDGES, CUBE = [12.0, 18.0, 24.0], 12
+STEPS = 150
+Data = tuple[Scenes, Scenes, Scenes]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@cache
+def data(seed: int, noise: float = 0.4) -> Data:
+    """Scenes to train, validate and test on."""
+    return (
+        scenes(96, 3 * seed, noise=noise),
+        scenes(24, 3 * seed + 1, noise=noise),
+        scenes(48, 3 * seed + 2, noise=noise),
+    )
+
+
+def parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+@cache
+def candidates(seed: int) -> tuple[nn.Module, float]:
+    """A first stage at its better learning rate, and that rate."""
+    learnt, held_out, _ = data(seed)
+    trained = {rate: first_stage(learnt, STEPS, rate, seed) for rate in RATES}
+    rate = max(RATES, key=lambda rate: cpm(*peaks(trained[rate], held_out.images), held_out.balls))
+    return trained[rate], rate
+
+
+def two_stages(seed: int) -> tuple[float, int]:
+    """CPM of candidates that the second stage has scored, and the parameters of both."""
+    learnt, held_out, test = data(seed)
+    first, _ = candidates(seed)
+    cubes = candidate_cubes(first, learnt, EDGES, CUBE, seed)
+
+    def arm(rate: float) -> tuple[float, float]:
+        second = second_stage(*cubes, STEPS, rate, seed)
+        sizes.append(parameters(first) + parameters(second))
+        found = []
+        for part in (held_out, test):
+            centres, _ = peaks(first, part.images)
+            found.append(cpm(centres, scored(second, part.images, centres, EDGES, CUBE), part.balls))
+        return found[0], found[1]
+
+    sizes: list[int] = []
+    return best_of(arm), sizes[0]
+
+
+def one_stage(seed: int, width: float) -> tuple[float, int]:
+    """CPM of a wider first stage alone, trained for as many steps as both stages."""
+    learnt, held_out, test = data(seed)
+    sizes: list[int] = []
+
+    def arm(rate: float) -> tuple[float, float]:
+        network = first_stage(learnt, 2 * STEPS, rate, seed, width=width)
+        sizes.append(parameters(network))
+        return tuple(cpm(*peaks(network, part.images), part.balls) for part in (held_out, test))  # type: ignore[return-value]
+
+    return best_of(arm), sizes[0]
+
+
+def hybrid_gain(seed: int) -> float:
+    """CPM of the first stage's candidates with the hybrid loss, less that with the loss of centres alone."""
+    learnt, held_out, test = data(seed)
+
+    def arm(parts: tuple[str, ...], rate: float) -> tuple[float, float]:
+        network = first_stage(learnt, STEPS, rate, seed, parts)
+        return tuple(cpm(*peaks(network, part.images), part.balls) for part in (held_out, test))  # type: ignore[return-value]
+
+    return best_of(lambda rate: arm(("focal", "dice"), rate)) - best_of(lambda rate: arm(("focal",), rate))
+
+
+def cubes_of(part: Scenes, edges: list[float], seed: int) -> tuple[Tensor, Tensor]:
+    """Cubes around balls and around tubes' middles or their ends, told apart without a first stage."""
+    return candidate_cubes(Brightness(), part, edges, CUBE, seed)
+
+
+class Brightness(nn.Module):
+    """A first stage that has learnt nothing: the smoothed image."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.avg_pool2d(x, 5, 1, 2)
+
+
+def scale_scores(seed: int) -> dict[str, float]:
+    """AUC of the second stage with three scales, and with one of them in all three trunks."""
+    parts = [scenes(48, 100 + 3 * seed + n, noise=0.4, radii=(2.0, 12.0)) for n in range(3)]
+
+    def score(edges: list[float]) -> float:
+        cubes = [cubes_of(part, edges, seed) for part in parts]
+
+        def arm(rate: float) -> tuple[float, float]:
+            network = second_stage(*cubes[0], STEPS, rate, seed)
+            with torch.no_grad():
+                found = [roc_auc_score(labels, network(images).flatten()) for images, labels in cubes[1:]]
+            return found[0], found[1]
+
+        return best_of(arm)
+
+    edges = [8.0, 16.0, 32.0]
+    return {"all": score(edges), **{f"{edge:g}": score([edge] * 3) for edge in edges}}
+
+
+def attention_contrast(seed: int) -> float:
+    """Mean attention on the ball of a cube less that beside it, over unseen cubes of all scales."""
+    learnt, _, test = data(seed)
+    first, rate = candidates(seed)
+    network = second_stage(*candidate_cubes(first, learnt, EDGES, CUBE, seed), STEPS, rate, seed)
+    centres = [torch.from_numpy(found[:, :2]).float() for found in test.balls]
+    cubes, masks = (
+        torch.cat(
+            [sample_cubes(one[None], places[None], EDGES, CUBE)[0] for one, places in zip(part, centres, strict=True)]
+        )
+        for part in (test.images, test.truth[:, 1:])
+    )
+    return contrast(network, cubes, masks)
+
+
+def contrast(network: MultiScaleAttentionResNet, cubes: Tensor, masks: Tensor) -> float:
+    """Mean attention inside of masks less that outside."""
+    with torch.no_grad():
+        attention = network.attention(cubes)
+    inside = masks > 0.5
+    return float(attention[inside].mean() - attention[~inside].mean())
+
+
+def context_scenes(count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Discs that count only where a marker lies 20 pixels to their right; (N, 1, 64, 64) images and masks."""
+    generator = torch.Generator().manual_seed(seed)
+    images, masks = 0.2 * torch.randn(count, 1, 64, 64, generator=generator), torch.zeros(count, 1, 64, 64)
+    rows, columns = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
+    for number in range(count):
+        for band in range(2):
+            row, column = (
+                int(torch.randint(low, high, (), generator=generator))
+                for low, high in ((10 + 32 * band, 22 + 32 * band), (8, 36))
+            )
+            disc = (rows - row) ** 2 + (columns - column) ** 2 <= 9
+            images[number, 0][disc] += 1
+            if torch.rand((), generator=generator) < 0.5:
+                masks[number, 0][disc] = 1
+                images[number, 0, row - 1 : row + 2, column + 19 : column + 22] += 2
+    return images, masks
+
+
+def context_score(dilations: list[int], seed: int) -> float:
+    """AUC among the discs' pixels of whether they count."""
+    learnt, held_out, test = (context_scenes(count, 10 * seed + n) for n, count in enumerate((64, 32, 64)))
+    loss = nn.BCEWithLogitsLoss()
+
+    def arm(rate: float) -> tuple[float, float]:
+        torch.manual_seed(seed)
+        network = DenseUNet(2, levels=2, block_layers=1, growth=6, dilations=dilations)
+        train(network, loss, learnt, 2 * STEPS, rate, seed)
+        with torch.no_grad():
+            found = [
+                roc_auc_score(masks[images > 0.7], network(images)[images > 0.7]) for images, masks in (held_out, test)
+            ]
+        return found[0], found[1]
+
+    return best_of(arm)
