@@ -99,7 +99,7 @@ class CropAtPositiond(MapTransform):
             raise AmbiguousInputError(
                 f"{_name(image)}: the image measures {measures} mm, a whole scan, but this bundle classifies one cube "
                 f"of {cube:g} mm: give the point with --at x,y,z (mm, RAS+) or `{self.position_key}` in the manifest "
-                "(lung_nodule_detection_attention_resnet, not yet shipped, is the bundle that finds such points)."
+                "(lung_nodule_detection_attention_resnet, once trained, finds such points)."
             )
         return affine[:3, :3] @ (shape // 2) + affine[:3, 3]
 

@@ -1,4 +1,4 @@
-"""Balls among tubes in noise: what a detector of nodules among vessels has to tell apart, in 2D (discs and bars) or 3D."""
+"""Balls among tubes in noise, in 2D (discs and bars) or 3D: what a detector of nodules has to tell from vessels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RATES = (0.001, 0.003)
 
 @dataclass(frozen=True)
 class Scenes:
-    """Images (N, 1, ...), their truth (N, 2, ...) of heat and masks, and the balls of each: (F, 4), place and radius."""
+    """Images (N, 1, ...), their truth (N, 2, ...) of heat and masks, and the findings (F, 5) of each."""
 
     images: Tensor
     truth: Tensor

@@ -22,8 +22,8 @@ class TestMultiScaleAttentionResNet(ClassifierSuite):
     )
 
     def build(self, spatial_dims: int = 3, **options: Any) -> nn.Module:
-        options = {"width": 0.25, "num_classes": 2, "blocks": 1, **options} if not options else options
-        return MultiScaleAttentionResNet(spatial_dims, 3, **options)
+        small = {"width": 0.25, "num_classes": 2, "blocks": 1}
+        return MultiScaleAttentionResNet(spatial_dims, 3, **(options or small))
 
 
 def test_each_scale_has_a_trunk_of_its_own() -> None:

@@ -51,7 +51,9 @@ def test_a_training_sample_is_a_plain_patch_with_heat_and_masks(chest: ChestPhan
 
 @pytest.mark.parametrize("share", [1.0, 0.0])
 def test_the_share_of_patches_in_a_finding(chest: ChestPhantom, share: float) -> None:
-    transform = nodule_detection_training((8, 8, 8), SPACING, finding_share=share, augmentation="none", truth=["sphere"])
+    transform = nodule_detection_training(
+        (8, 8, 8), SPACING, finding_share=share, augmentation="none", truth=["sphere"]
+    )
     prepared = transform(item(chest), end=-2)
     for seed in range(8):
         sample = seeded(transform, seed)(dict(prepared), start=-2)

@@ -9,7 +9,8 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from pydicom.uid import UID
 
-from medresnet3d.data.phantoms.luna16 import LunaScan, luna_scan, write_luna16
+from medresnet3d.data import items
+from medresnet3d.data.phantoms.luna16 import LunaScan, luna_scan, write_luna16, write_nodule_scans
 
 OPTIONS: dict[str, Any] = {"shape": (72, 60, 40), "spacing": (2.0, 2.0, 2.5), "nodules": 3, "distractors": 3}
 PATIENTS = 4
@@ -96,3 +97,13 @@ def test_traps_are_there_and_the_seed_decides_everything(scans: list[LunaScan], 
     stored = (again / "subset0" / f"{scans[0].uid}.raw").read_bytes()
     assert stored == np.ascontiguousarray(scans[0].phantom.array.transpose(2, 1, 0)).tobytes()
     assert luna_scan(2, 0, **OPTIONS).uid != scans[0].uid
+
+
+def test_a_cohort_for_detection_lists_whole_scans_with_boxes_of_the_asked_sizes(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"shape": (40, 34, 24), "spacing": (4.0, 4.0, 4.0), "nodules": 2, "distractors": 2}
+    manifest = write_nodule_scans(tmp_path, 4, 1, diameters_mm=(14.0, 20.0), **options)
+    sections = [items(manifest, name) for name in ("training", "validation", "test")]
+    assert [len(section) for section in sections] == [2, 1, 1]
+    edges = [box[3] - box[0] for section in sections for entry in section for box in entry["boxes"]]
+    assert edges and min(edges) > 13.9 and max(edges) < 20.1
+    assert len({entry["patient"] for section in sections for entry in section}) == 4
