@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from monai.data import MetaTensor
 
+from medresnet3d.errors import ConfigError
 from medresnet3d.inferers.sliding_window import SlidingWindowInferer
 
 
@@ -23,6 +24,9 @@ class TwoStageInferer(SlidingWindowInferer):
     in float32. The result is the detector's own in one pass, as far as the first stage's is.
 
     A network without ``refine`` is computed as by the base class, whose arguments these are.
+
+    Raises:
+        ConfigError: when called, if ``output`` is not ``logits``, which the second stage needs.
     """
 
     @torch.no_grad()
@@ -31,6 +35,10 @@ class TwoStageInferer(SlidingWindowInferer):
         refine = getattr(network, "refine", None)
         if refine is None:
             return super().__call__(inputs, network, *args, **kwargs)
+        if self.output != "logits":
+            raise ConfigError(
+                f"output is {self.output!r}, but a two-stage detector needs the logits of its first stage."
+            )
         dense = super().__call__(inputs, network.first, *args, **kwargs)  # type: ignore[attr-defined]
         plain = [each.as_tensor() if isinstance(each, MetaTensor) else each for each in (inputs, dense)]
         with torch.autocast(plain[0].device.type, enabled=False):

@@ -5,6 +5,7 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer as MonaiInferer
 
+from medresnet3d.errors import ConfigError
 from medresnet3d.inferers import SlidingWindowInferer, TwoStageInferer
 from medresnet3d.networks.two_stage_detector import TwoStageDetector, build_two_stage_detector
 
@@ -56,3 +57,8 @@ def test_metadata_stay_and_other_networks_are_windowed_as_ever(network: TwoStage
     assert isinstance(answer, MetaTensor) and torch.equal(answer.affine, image.affine)
     dense = TwoStageInferer(24, precision="fp32")(scan(), network.first)
     torch.testing.assert_close(dense, SlidingWindowInferer(24, precision="fp32")(scan(), network.first))
+
+
+def test_the_second_stage_needs_logits(network: TwoStageDetector) -> None:
+    with pytest.raises(ConfigError, match="needs the logits"):
+        TwoStageInferer(24, output="labels")(scan(), network)

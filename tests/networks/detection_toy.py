@@ -31,7 +31,7 @@ class Scenes:
 
 
 def scenes(
-    count: int, seed: int, dims: int = 2, size: int = 64, noise: float = 0.5, radii: tuple[float, float] = (3.0, 7.0)
+    count: int, seed: int, dims: int = 2, size: int = 48, noise: float = 0.5, radii: tuple[float, float] = (3.0, 7.0)
 ) -> Scenes:
     """Draw scenes of two balls and four tubes each, of equal widths and equal brightness."""
     rng = np.random.default_rng([seed, dims])

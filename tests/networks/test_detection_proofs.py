@@ -34,7 +34,7 @@ from tests.networks.detection_toy import (
 
 SEEDS = range(5)
 EDGES, CUBE = [12.0, 18.0, 24.0], 12
-STEPS = 150
+STEPS = 100
 Data = tuple[Scenes, Scenes, Scenes]
 
 
@@ -50,9 +50,9 @@ def _one_thread():
 def data(seed: int, noise: float = 0.4) -> Data:
     """Scenes to train, validate and test on."""
     return (
-        scenes(96, 3 * seed, noise=noise),
+        scenes(64, 3 * seed, noise=noise),
         scenes(24, 3 * seed + 1, noise=noise),
-        scenes(48, 3 * seed + 2, noise=noise),
+        scenes(32, 3 * seed + 2, noise=noise),
     )
 
 
@@ -126,7 +126,7 @@ class Brightness(nn.Module):
 
 def scale_scores(seed: int) -> dict[str, float]:
     """AUC of the second stage with three scales, and with one of them in all three trunks."""
-    parts = [scenes(48, 100 + 3 * seed + n, noise=0.4, radii=(2.0, 12.0)) for n in range(3)]
+    parts = [scenes(48, 100 + 3 * seed + n, noise=0.4, radii=(2.0, 11.0)) for n in range(3)]
 
     def score(edges: list[float]) -> float:
         cubes = [cubes_of(part, edges, seed) for part in parts]
@@ -167,15 +167,15 @@ def contrast(network: MultiScaleAttentionResNet, cubes: Tensor, masks: Tensor) -
 
 
 def context_scenes(count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Discs that count only where a marker lies 20 pixels to their right; (N, 1, 64, 64) images and masks."""
+    """Discs that count only where a marker lies 20 pixels to their right; (N, 1, 48, 48) images and masks."""
     generator = torch.Generator().manual_seed(seed)
-    images, masks = 0.2 * torch.randn(count, 1, 64, 64, generator=generator), torch.zeros(count, 1, 64, 64)
-    rows, columns = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
+    images, masks = 0.2 * torch.randn(count, 1, 48, 48, generator=generator), torch.zeros(count, 1, 48, 48)
+    rows, columns = torch.meshgrid(torch.arange(48), torch.arange(48), indexing="ij")
     for number in range(count):
         for band in range(2):
             row, column = (
                 int(torch.randint(low, high, (), generator=generator))
-                for low, high in ((10 + 32 * band, 22 + 32 * band), (8, 36))
+                for low, high in ((8 + 22 * band, 18 + 22 * band), (6, 22))
             )
             disc = (rows - row) ** 2 + (columns - column) ** 2 <= 9
             images[number, 0][disc] += 1

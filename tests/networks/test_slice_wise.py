@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
@@ -38,14 +39,15 @@ def test_a_single_slice_is_a_volume_too() -> None:
     assert network(torch.rand(1, 1, 8, 8, 1)).shape == (1, 1, 8, 8, 1)
 
 
-def test_tiles_carry_the_neighbouring_slices_and_equal_one_pass() -> None:
+@pytest.mark.parametrize("strategy", ["halo", "auto"])
+def test_tiles_carry_the_neighbouring_slices_and_equal_one_pass(strategy: str) -> None:
     torch.manual_seed(0)
     network = SliceWise(
         nn.Sequential(nn.Conv2d(5, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 5, padding=2)), 2
     ).eval()
     assert halo(network, 1, 3) == Halo((3, 3, 2), (1, 1, 1))
     volume = torch.rand(1, 1, 30, 28, 26)
-    tiled = SlidingWindowInferer(8, strategy="halo", precision="fp32", memory=300_000)
+    tiled = SlidingWindowInferer(8, strategy=strategy, precision="fp32", memory=300_000)
     with torch.no_grad():
         torch.testing.assert_close(tiled(volume, network), network(volume), atol=1e-5, rtol=1e-4)
     assert tiled.report is not None and tiled.report.windows_total > 1
