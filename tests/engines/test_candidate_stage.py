@@ -19,7 +19,7 @@ from medresnet3d.networks.two_stage_detector import TwoStageDetector
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 AFFINE[:3, 3] = [10, -20, 5]
-FINDING, FAR, NEAR = (8, 8, 8), (20, 20, 20), (8, 8, 13)
+FINDING, FAR, NEAR = (8, 8, 8), (20, 20, 20), (8, 8, 12)
 
 
 class Brightness(nn.Module):

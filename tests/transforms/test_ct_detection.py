@@ -54,9 +54,10 @@ def test_the_share_of_patches_in_a_finding(chest: ChestPhantom, share: float) ->
     transform = nodule_detection_training(
         (8, 8, 8), SPACING, finding_share=share, augmentation="none", truth=["sphere"]
     )
-    prepared = transform(item(chest), end=-2)
+    deterministic = len(transform.transforms) - 2
+    prepared = transform(item(chest), end=deterministic)
     for seed in range(8):
-        sample = seeded(transform, seed)(dict(prepared), start=-2)
+        sample = seeded(transform, seed)(dict(prepared), start=deterministic)
         assert bool(sample["label"][0, 3:5, 3:5, 3:5].any()) >= bool(share)
         if share == 0:
             assert float(sample["label"][0, 4, 4, 4]) == 0
@@ -77,7 +78,7 @@ def test_findings_lie_where_the_scan_has_its_nodules(chest: ChestPhantom) -> Non
     findings = whole["label"][~whole["label"].isnan().any(1)].numpy().astype(float)
     np.testing.assert_allclose(findings[:, :3], [n.centre for n in chest.nodules], atol=1e-3)
     assert values_at(whole["image"], findings[:, :3]).min() > 0.6, "soft tissue"
-    assert float(np.median(np.asarray(whole["image"]))) < 0.6
+    assert np.percentile(np.asarray(whole["image"]), 25) < 0.3, "lung"
     assert whole["case"] == "one" and whole["patient"] == "p"
     assert np.asarray(whole["image"].affine)[:3, :3] == pytest.approx(np.diag([SPACING] * 3), abs=1e-6)
 
