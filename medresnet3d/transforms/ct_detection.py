@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import torch
 from monai.transforms import (
@@ -78,7 +79,11 @@ def nodule_detection_augmentation(strength: str) -> list[MapTransform]:
     if level > 1:
         chain.append(RandRotate90d(LEARNED, prob=0.5, max_k=3, spatial_axes=(0, 1)))
     if level > 2:
-        turn = {"rotate_range": (0.0, 0.0, 0.26), "scale_range": (0.1,) * 3, "padding_mode": "border"}
+        turn: dict[str, Any] = {
+            "rotate_range": (0.0, 0.0, 0.26),
+            "scale_range": (0.1,) * 3,
+            "padding_mode": "border",
+        }
         chain.append(RandAffined(LEARNED, prob=0.5, mode=("bilinear", "nearest"), **turn))
     return [
         *chain,
