@@ -40,7 +40,11 @@ class AttentionBlock(BasicBlock):
 
     def __init__(self, layers: LayerChoice, in_channels: int, planes: int, stride: int = 1, reduction: int = 8) -> None:
         super().__init__(layers, in_channels, planes, stride)
-        self.channels = ChannelSELayer(layers.spatial_dims, planes, r=max(1, min(reduction, planes // 4)))
+        # the residual function was normalised, so its means are near 0, and a hidden ReLU may be dead from the start
+        hidden = ("leakyrelu", {"negative_slope": 0.1})
+        self.channels = ChannelSELayer(
+            layers.spatial_dims, planes, r=max(1, min(reduction, planes // 4)), acti_type_1=hidden
+        )
         self.places = layers.conv(planes, 1, 1, bias=True)
 
     def weighted(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -57,7 +57,7 @@ class TestTwoStageDetector(NetworkSuite):
     def build(self, spatial_dims: int = 3, **options: Any) -> nn.Module:
         small: dict[str, Any] = {"width": 0.25, "scales_mm": (6.0, 9.0), "cube_size": 8, "candidates": 4}
         small |= {"candidate_threshold": 0.0}  # so that a network that has learnt nothing has candidates
-        return build_two_stage_detector(spatial_dims, **(options or {**small, "largest_mm": 6.0}))
+        return build_two_stage_detector(spatial_dims, **(options or {**small, "largest_mm": 3.0}))
 
     def output_shape(self, image: torch.Tensor) -> tuple[int, ...]:
         return image.shape
@@ -143,7 +143,7 @@ def test_what_means_nothing_is_refused(options: dict[str, Any], message: str) ->
 def test_a_traced_detector_takes_images_of_other_sizes() -> None:
     torch.manual_seed(0)
     network = build_two_stage_detector(
-        2, width=0.25, widths=(16, 32), cube_size=8, candidates=5, candidate_threshold=0.0, largest_mm=8.0
+        2, width=0.25, widths=(16, 32), cube_size=8, candidates=5, candidate_threshold=0.0, largest_mm=4.0
     ).eval()
     with torch.no_grad():
         traced = torch.jit.trace(network, torch.rand(1, 1, 32, 32))
