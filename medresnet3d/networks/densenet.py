@@ -5,6 +5,7 @@ Paper: G. Huang, Z. Liu, L. van der Maaten, K. Q. Weinberger. Densely connected 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -18,7 +19,9 @@ _BLOCKS = {121: (6, 12, 24, 16), 169: (6, 12, 32, 32), 201: (6, 12, 48, 32)}
 
 
 class DenseNetClassifier(ClassifierBase):
-    """DenseNet-121, -169 or -201 in 2D or 3D; the layers are MONAI's (3D DenseNet-121: 11,244,674 parameters).
+    """DenseNet-121, -169, -201 or one of other blocks, in 2D or 3D; the layers are MONAI's.
+
+    3D DenseNet-121 has 11,244,674 parameters.
 
     torchvision's names are mapped to MONAI's, the old ones with a dot (``norm.1``) too. The first channels (64) and the
     growth rate (32) follow the width factor.
@@ -28,35 +31,40 @@ class DenseNetClassifier(ClassifierBase):
         in_channels: channels of the image.
         num_classes: number of logits.
         depth: 121, 169 or 201.
+        blocks: layers of each dense block, in place of ``depth``.
         options: see :class:`ClassifierBase`.
     """
 
     published_names: ClassVar[tuple[tuple[str, str], ...]] = (
         (r"(\.denselayer\d+)\.(norm|conv)\.?(\d)\.", r"\1.layers.\2\3."),
     )
-    own_stages: ClassVar[tuple[str, ...]] = (
-        r"features\.(conv|norm|relu)0\.",
-        *(rf"features\.(denseblock|transition){n}\." for n in (1, 2, 3)),
-        r"(features\.(denseblock4|norm5)|act)\.",
-    )
 
     def __init__(
-        self, spatial_dims: int = 3, in_channels: int = 1, num_classes: int = 2, *, depth: int = 121, **options: Any
+        self,
+        spatial_dims: int = 3,
+        in_channels: int = 1,
+        num_classes: int = 2,
+        *,
+        depth: int = 121,
+        blocks: Sequence[int] | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(spatial_dims, **options)
+        block_config = _BLOCKS[depth] if blocks is None else tuple(blocks)
         network = DenseNet(
             spatial_dims,
             in_channels,
             num_classes,
             init_features=scaled(64, self.width),
             growth_rate=scaled(32, self.width),
-            block_config=_BLOCKS[depth],
+            block_config=block_config,
             norm=self.layers.norm_spec,
             act="relu",
         )
         stem: Any = network.features[0]
         stem.stride = (self.stem_stride,) * spatial_dims  # MONAI's DenseNet has no argument for it
         self.features = network.features
+        self.block_count = len(block_config)
         self.pool = self.layers.average_pool()
         head: Any = network.class_layers[-1]
         features = head.in_features
@@ -77,6 +85,16 @@ class DenseNetClassifier(ClassifierBase):
                     before = [each.out_channels for _, each in children[:index] if hasattr(each, "out_channels")]
                     channels: Any = [*after, *before][0]
                     setattr(parent, name, self.layers.activation(channels, in_place))
+
+    @torch.jit.unused
+    def stage_patterns(self) -> tuple[str, ...]:
+        """The stem, then each dense block with what follows it."""
+        last = self.block_count
+        return (
+            r"features\.(conv|norm|relu)0\.",
+            *(rf"features\.(denseblock|transition){number}\." for number in range(1, last)),
+            rf"(features\.(denseblock{last}|norm5)|act)\.",
+        )
 
     def feature_map(self, x: torch.Tensor) -> torch.Tensor:
         """Feature maps in front of the pooling, (B, F, ...)."""

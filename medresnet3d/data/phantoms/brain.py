@@ -21,8 +21,15 @@ from scipy.spatial.transform import Rotation
 from medresnet3d.io.atomic import atomic_path, atomic_write_text
 
 LABELS = {"0": "background", "1": "CSF", "2": "grey matter", "3": "white matter"}
-TISSUE = np.array([0.0, 350.0, 700.0, 1000.0])  # intensity by label
+CONTRASTS = {"t1": np.array([0.0, 350.0, 700.0, 1000.0]), "t2": np.array([0.0, 1000.0, 700.0, 350.0])}
+"""Intensity by label: fluid dark as in T1 images, or bright as in T2 images."""
+
 SKULL, SCALP = 60.0, 1050.0
+FOCUS_RADIUS = 0.35
+"""Of focal atrophy, in half edges of the volume."""
+
+FOCAL_SULCI = 4.0  # sulci in its middle, in addition
+
 HIPPOCAMPUS_PLACE, HIPPOCAMPUS_AXES = (0.3, -0.05, -0.24), (0.085, 0.21, 0.085)
 """Middle of the right one (its mirror image is the left one) and half axes at full size."""
 
@@ -50,6 +57,12 @@ def _ellipsoid(points: np.ndarray, centre: tuple[float, ...], axes: tuple[float,
     return np.asarray(1 - np.sqrt(((shift / np.reshape(axes, (3, 1, 1, 1))) ** 2).sum(0)))
 
 
+def _nearness(points: np.ndarray, place: Sequence[float]) -> np.ndarray:
+    """1 at a place, falling to 0 at the radius of focal atrophy."""
+    distance = np.sqrt(((points - np.reshape(place, (3, 1, 1, 1))) ** 2).sum(0))
+    return np.asarray(np.clip(1 - distance / FOCUS_RADIUS, 0, 1))
+
+
 def _smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: float) -> np.ndarray:
     """Gaussian random field with unit standard deviation and ``sigma`` voxels of correlation."""
     field = ndimage.gaussian_filter(rng.standard_normal(shape), sigma, mode="wrap")
@@ -57,7 +70,11 @@ def _smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], sigma: float
 
 
 def _tissue(
-    points: np.ndarray, rng: np.random.Generator, ventricles: float, sulci: float, axes: Sequence[float]
+    points: np.ndarray,
+    rng: np.random.Generator,
+    ventricles: float,
+    sulci: float | np.ndarray,
+    axes: Sequence[float],
 ) -> np.ndarray:
     """Labels of one brain in coordinates from -1 to 1."""
     size = points.shape[1]
@@ -105,6 +122,9 @@ def brain_phantom(
     sulci: float = 0.0,
     hippocampi: float | None = None,
     axes: Sequence[float] = (0.62, 0.78, 0.6),
+    focus: Sequence[float] | None = None,
+    focal_atrophy: float = 0.0,
+    contrast: str = "t1",
     turn_degrees: Sequence[float] = (0.0, 0.0, 0.0),
     shift_mm: Sequence[float] = (0.0, 0.0, 0.0),
     head: bool = False,
@@ -120,6 +140,9 @@ def brain_phantom(
         sulci: from 0 (narrow) to 1 (wide): how far the cortex has withdrawn from the hull.
         hippocampi: volume as a fraction of the full one, in whose place there is fluid otherwise; None draws none.
         axes: half axes of the hull (right, anterior, superior), as fractions of half the volume's edge.
+        focus: place (right, anterior, superior), in half edges of the volume, around which the cortex withdraws more.
+        focal_atrophy: from 0 (none) to 1: how much more.
+        contrast: ``t1`` or ``t2``, see :data:`CONTRASTS`.
         turn_degrees: rotation of the head about the axes right, anterior and superior, in this order.
         shift_mm: shift of the head along these axes.
         head: surround the brain with skull, scalp and a neck that runs out of the volume.
@@ -130,9 +153,10 @@ def brain_phantom(
     """
     rng = np.random.default_rng(seed)
     points = _points(size, turn_degrees, np.asarray(shift_mm, dtype=float) * 2 / (spacing * (size - 1)))
-    labels = _tissue(points, rng, ventricles, sulci, axes)
+    local = 0.0 if focus is None else FOCAL_SULCI * focal_atrophy * _nearness(points, focus)
+    labels = _tissue(points, rng, ventricles, sulci + local, axes)
     mask = np.zeros(labels.shape, np.uint8) if hippocampi is None else _add_hippocampi(points, labels, hippocampi)
-    image = ndimage.gaussian_filter(TISSUE[labels], 0.5)
+    image = ndimage.gaussian_filter(CONTRASTS[contrast][labels], 0.5)
     inside = labels > 0
     if head:
         skull = _ellipsoid(points, (0, 0, 0.05), (0.74, 0.9, 0.72)) > 0

@@ -8,7 +8,7 @@ in its scanner. All scans are skull-stripped, also where the collection's own ar
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,14 @@ def ageing(age: float, atrophy: float, rng: np.random.Generator, spread: float =
     }
 
 
-def person_phantom(person: Person, size: int = 48, turn_degrees: float = 10.0, shift_mm: float = 6.0) -> BrainPhantom:
+def person_phantom(
+    person: Person,
+    size: int = 48,
+    turn_degrees: float = 10.0,
+    shift_mm: float = 6.0,
+    focus: Sequence[float] | None = None,
+    contrast: str = "t1",
+) -> BrainPhantom:
     """Draw the brain of a person, 192 mm of field in ``size`` voxels, turned and shifted at random.
 
     Args:
@@ -84,6 +91,9 @@ def person_phantom(person: Person, size: int = 48, turn_degrees: float = 10.0, s
         size: voxels along each axis.
         turn_degrees: largest turn about each axis.
         shift_mm: largest shift along each axis.
+        focus: where the disease sits, in place of hippocampi and ventricles; see
+            :func:`~medresnet3d.data.phantoms.brain.brain_phantom`.
+        contrast: ``t1`` or ``t2``.
     """
     rng = np.random.default_rng([person.seed, person.number, 41])
     return brain_phantom(
@@ -93,7 +103,10 @@ def person_phantom(person: Person, size: int = 48, turn_degrees: float = 10.0, s
         axes=HULL,
         turn_degrees=rng.uniform(-turn_degrees, turn_degrees, 3).tolist(),
         shift_mm=rng.uniform(-shift_mm, shift_mm, 3).tolist(),
-        **ageing(person.age, person.atrophy, rng),
+        focus=focus,
+        focal_atrophy=person.atrophy,
+        contrast=contrast,
+        **ageing(person.age, person.atrophy if focus is None else 0.0, rng),
     )
 
 
@@ -168,11 +181,34 @@ def write_oasis1(
     return folder
 
 
-def write_adni(folder: str | Path, people: int = 15, seed: int = 0, size: int = 48, turn_degrees: float = 10.0) -> Path:
-    """Write healthy people and patients in turn as ADNI lays them out, with ``ADNIMERGE.csv``; as :func:`write_ixi`."""
+def write_adni(
+    folder: str | Path,
+    people: int = 15,
+    seed: int = 0,
+    size: int = 48,
+    turn_degrees: float = 10.0,
+    focus: Sequence[float] | None = None,
+    contrasts: Sequence[str] = ("t1",),
+) -> Path:
+    """Write healthy people and patients in turn as ADNI lays them out, with ``ADNIMERGE.csv``.
+
+    Args:
+        folder: created if absent.
+        people: how many.
+        seed: the same seed writes the same files.
+        size: voxels along each axis.
+        turn_degrees: see :func:`person_phantom`.
+        focus: see :func:`person_phantom`.
+        contrasts: of the images, one drawn for each person; with ``t1`` and ``t2`` each place of the brain comes in two
+            kinds.
+
+    Returns:
+        The folder.
+    """
     folder = Path(folder)
     table: list[list[str]] = [list(MIMIC_TABLES[0])]
     day = "2006-04-18_08_20_30.0"
+    rng = np.random.default_rng([seed, people, 2])
     for person in patients(people, seed):
         name, image = f"{2 + person.number % 3:03d}_S_{295 + person.number:04d}", f"I{13700 + person.number}"
         group = {"CN": "CN", "MCI": ("EMCI", "LMCI")[person.number % 2], "AD": "AD"}[person.group]
@@ -180,14 +216,15 @@ def write_adni(folder: str | Path, people: int = 15, seed: int = 0, size: int = 
         known |= {"PTGENDER": ("Male", "Female")[person.sex - 1], "PTEDUCAT": 16, "APOE4": 0, "MMSE": 28}
         row: list[object] = [295 + person.number, *(known.get(column, "") for column in CLINICAL.values())]
         table.append([str(cell) for cell in row])
-        phantom = person_phantom(person, size, turn_degrees)
+        contrast = contrasts[int(rng.integers(len(contrasts)))]
+        phantom = person_phantom(person, size, turn_degrees, focus=focus, contrast=contrast)
         place = folder / "ADNI" / name / "MPR__GradWarp__B1_Correction__N3" / day / image
         save_nifti(phantom.image, phantom.affine, place / f"ADNI_{name}_MR_MPR_br_raw_2006_1_S13408_{image}.nii")
     write_table(folder / "ADNIMERGE.csv", table)
     return folder
 
 
-WRITERS = {"ixi": write_ixi, "oasis1": write_oasis1, "adni": write_adni}
+WRITERS: dict[str, Callable[..., Path]] = {"ixi": write_ixi, "oasis1": write_oasis1, "adni": write_adni}
 
 
 def write_brain_cohort(
@@ -198,6 +235,7 @@ def write_brain_cohort(
     seed: int = 0,
     size: int = 48,
     turn_degrees: float = 10.0,
+    **options: Any,
 ) -> Path:
     """Write phantoms in a collection's official layout and prepare them with its adapter.
 
@@ -209,6 +247,7 @@ def write_brain_cohort(
         seed: the same seed writes the same files.
         size: voxels along each axis.
         turn_degrees: largest turn of a head about each axis.
+        **options: further arguments of the collection's writer: those of :func:`write_adni`.
 
     Returns:
         Path of the manifest, with training, validation and test lists.
@@ -219,5 +258,5 @@ def write_brain_cohort(
     if collection not in WRITERS:
         raise ConfigError(f"There are no phantom brains of {collection!r}; choose one of {', '.join(WRITERS)}.")
     folder = Path(folder)
-    root = WRITERS[collection](folder / collection, people, seed, size, turn_degrees)
+    root = WRITERS[collection](folder / collection, people, seed, size, turn_degrees, **options)
     return as_phantoms(prepare(collection, root, folder / "manifest.json", task=task, seed=seed).path)

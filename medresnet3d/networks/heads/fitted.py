@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -49,3 +50,11 @@ def adopt_shapes(network: nn.Module, state: Mapping[str, Any]) -> None:
     for name, module in network.named_modules():
         if isinstance(module, FittedModule):
             module.adopt_shapes(state, f"{name}." if name else "")
+
+
+def full_precision_linear(values: Tensor, weights: Tensor) -> Tensor:
+    """``values @ weights.T`` out of reach of mixed precision, which would round both."""
+    if torch.jit.is_scripting():
+        return F.linear(values, weights)
+    with torch.autocast(values.device.type, enabled=False):
+        return F.linear(values, weights)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from medresnet3d.errors import ConfigError, DataError
 from medresnet3d.names import require_name
-from medresnet3d.networks.heads.fitted import FittedModule
+from medresnet3d.networks.heads.fitted import FittedModule, full_precision_linear
 
 KERNELS = ("linear", "rbf")
 
@@ -130,8 +130,8 @@ class SVMHead(FittedModule):
         if self.kernel == "rbf":
             distance = torch.cdist(x, self.vectors, compute_mode="donot_use_mm_for_euclid_dist")
             values = torch.exp(-self.gamma * distance**2)
-            return _product(values, self.coefficients) + self.intercept
-        return _product(x, self.vectors) + self.intercept
+            return full_precision_linear(values, self.coefficients) + self.intercept
+        return full_precision_linear(x, self.vectors) + self.intercept
 
     def decision_function(self, features: Tensor) -> Tensor:
         """What ``sklearn.svm.SVC.decision_function`` gives: (B,) for two classes, else one-vs-rest (B, K)."""
@@ -207,14 +207,6 @@ class SVMHead(FittedModule):
                 f"The fitted SVM has the kernel {machine.kernel} and the classes {list(machine.classes_)}, but "
                 f"{self.kernel} and 0 to {self.num_classes - 1} are expected; every class needs a training case."
             )
-
-
-def _product(values: Tensor, weights: Tensor) -> Tensor:
-    """``values @ weights.T`` out of reach of mixed precision, which would round both."""
-    if torch.jit.is_scripting():
-        return F.linear(values, weights)
-    with torch.autocast(values.device.type, enabled=False):
-        return F.linear(values, weights)
 
 
 def _pairs_of(machine: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -79,3 +79,21 @@ def test_a_turned_head_is_the_same_head() -> None:
     turned = brain_phantom(0, 48, turn_degrees=(0, 0, 90.0))
     extents = [np.ptp(np.argwhere(phantom.labels > 0), axis=0) for phantom in (straight, turned)]
     np.testing.assert_allclose(extents[1][[1, 0, 2]], extents[0], atol=1)
+
+
+def test_focal_atrophy_widens_the_sulci_around_its_place_and_nowhere_else() -> None:
+    place = np.array([0.4, 0.1, 0.25])
+    healthy, ill = (brain_phantom(0, 64, focus=place.tolist(), focal_atrophy=amount) for amount in (0.0, 1.0))
+    assert np.array_equal(healthy.labels, brain_phantom(0, 64).labels)
+    changed = np.argwhere(healthy.labels != ill.labels) / 63 * 2 - 1
+    assert len(changed) > 200
+    assert np.linalg.norm(changed - place, axis=1).max() < 0.45  # the radius, and the depth of the cortex
+    assert (ill.labels == 1).sum() > (healthy.labels == 1).sum()
+
+
+def test_contrasts_differ_in_intensity_and_not_in_anatomy() -> None:
+    t1, t2 = (brain_phantom(0, 48, contrast=contrast) for contrast in ("t1", "t2"))
+    assert np.array_equal(t1.labels, t2.labels)
+    fluid, white = t1.labels == 1, t1.labels == 3
+    assert t1.image[fluid].mean() < t1.image[white].mean()
+    assert t2.image[fluid].mean() > t2.image[white].mean()

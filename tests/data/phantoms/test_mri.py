@@ -80,3 +80,20 @@ def test_ages_of_the_healthy_cover_the_range() -> None:
 def test_an_unknown_collection_lists_the_choices(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="choose one of ixi, oasis1, adni"):
         write_brain_cohort(tmp_path, "ibsr")
+
+
+def test_the_disease_can_sit_in_one_place_and_images_come_in_two_contrasts(tmp_path: Path) -> None:
+    focus = [0.4, 0.1, 0.25]
+    still = {"turn_degrees": 0.0, "shift_mm": 0.0}
+    well, ill = (person_phantom(Person(0, 0, 70.0, a), 48, focus=focus, **still) for a in (0.0, 1.0))  # type: ignore[arg-type]
+    changed = np.argwhere(well.labels != ill.labels) / 47 * 2 - 1
+    assert np.linalg.norm(changed - np.array(focus), axis=1).max() < 0.45
+    assert np.array_equal(well.hippocampi, ill.hippocampi)
+    options = {"focus": focus, "contrasts": ["t1", "t2"]}
+    manifest = write_brain_cohort(tmp_path, "adni", "alzheimer", people=18, size=24, turn_degrees=0.0, **options)
+    shares = []
+    for item in items(manifest, "all"):
+        array = load(item["image"]).array
+        rim, core = array[array > 0][:50].mean(), array[10:14, 8:16, 16:18].mean()
+        shares.append(rim > core)
+    assert 0 < sum(shares) < len(shares)

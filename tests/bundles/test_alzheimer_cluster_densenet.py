@@ -1,0 +1,174 @@
+"""What is special about this bundle: clusters fitted on training cases alone, regions by themselves, then all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from medresnet3d.bundle.load import load_config, load_network
+from medresnet3d.bundle.registry import find_bundle
+from medresnet3d.data import items
+from medresnet3d.data.phantoms.mri import write_brain_cohort
+from medresnet3d.engines import load_checkpoint
+from medresnet3d.engines.cluster_fit import Descent, FitPatchClusters
+from medresnet3d.engines.region_importance import region_importance
+from medresnet3d.networks.cluster_densenet import ClusterDenseNet
+from medresnet3d.workflows.predictor import Predictor
+from medresnet3d.workflows.train import train
+
+BUNDLE = find_bundle("alzheimer_cluster_densenet")
+TINY: dict[str, Any] = {
+    "voxel_sizes_mm": {"slim": 8.0},
+    "grids": {"slim": [21, 24, 21]},
+    "patch_sizes": {"slim": 8},
+    "descriptor_sizes": {"slim": 4},
+    "stem_stride": 1,
+    "clusters": 2,
+    "components": 8,
+    "align": False,
+    "max_epochs": 1,
+    "stage_epochs": 1,
+    "batch_size": 4,
+}
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("brains")
+    return write_brain_cohort(folder, "adni", "alzheimer", people=18, size=24, turn_degrees=0.0)
+
+
+@pytest.fixture(scope="module")
+def run(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train(BUNDLE, manifest, tmp_path_factory.mktemp("run") / "run", set=TINY, device="cpu")
+
+
+def clusters(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value for name, value in network.state_dict().items() if ".clusters." in name}
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> None:
+    train_config, inference = (
+        json.loads((BUNDLE / "configs" / f"{name}.json").read_text()) for name in ("train", "inference")
+    )
+    own = {"output_dir", "initialize", "run", "network"}  # a training may start from other weights
+    shared = set(train_config) & set(inference) - own
+    assert {"size", "clusters", "pooling", "grid", "patch_size", "descriptor_size", "network_def"} <= shared
+    assert {key: train_config[key] for key in shared} == {key: inference[key] for key in shared}
+    assert train_config["validate"]["preprocessing"] == inference["preprocessing"]
+
+
+@pytest.mark.parametrize(("size", "parameters"), [("slim", 875_882), ("paper", 6_395_546)])
+def test_the_published_size_is_one_id_away(size: str, parameters: int) -> None:
+    with torch.device("meta"):
+        network = load_config(BUNDLE, ("inference.json",), {"size": size}).get_parsed_content("network_def")
+    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+    assert [len(network.regions), len(network.regions[0].trunks)] == [27, 3]
+
+
+def test_the_ready_bundle_assigns_patches_as_the_training_did(run: Path, manifest: Path) -> None:
+    """Fitted before the first stage, and no stage, training or export has moved them."""
+    first = load_checkpoint(run / "stages" / "clusters.pt")["network"]
+    ready = load_network(run)
+    assert equal({name: first[name] for name in clusters(ready)}, clusters(ready))
+    assert all(bool(region.clusters.ready) for region in ready.regions)
+    assert not equal(
+        {n: v for n, v in first.items() if "trunks" in n},
+        {n: v for n, v in ready.state_dict().items() if "trunks" in n},
+    )
+    prediction = Predictor(run, device="cpu")(items(manifest, "test")[0]["image"])
+    assert set(prediction.probabilities) == {"CN", "AD"}
+
+
+def fitted(manifest: Path, folder: Path) -> dict[str, torch.Tensor]:
+    overrides = {**TINY, "data": str(manifest), "output_dir": str(folder), "device": "cpu"}
+    parser = load_config(BUNDLE, ("train.json",), overrides)
+    parser.get_parsed_content("initialize")
+    network = parser.get_parsed_content("network")
+    stage = parser.get_parsed_content("stages_before")[0]
+    assert isinstance(stage.fit, FitPatchClusters)
+    stage.fit(network, folder)
+    return clusters(network)
+
+
+def test_the_clusters_see_training_people_and_no_others(manifest: Path, tmp_path: Path) -> None:
+    """Other images in the place of those held out change nothing; another one to train on does."""
+    copy = tmp_path / "copy"
+    shutil.copytree(manifest.parent, copy)
+    expected = fitted(manifest, tmp_path)
+    training = items(copy / "manifest.json", "training")
+    for section in ("validation", "test"):
+        for item in items(copy / "manifest.json", section):  # type: ignore[arg-type]
+            shutil.copy(training[0]["image"], item["image"])
+    assert equal(fitted(copy / "manifest.json", tmp_path), expected)
+    shutil.copy(training[0]["image"], training[1]["image"])
+    assert not equal(fitted(copy / "manifest.json", tmp_path), expected)
+
+
+def test_a_resumed_run_is_the_same_and_repeats_no_stage(
+    run: Path, manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = load_checkpoint(run / "checkpoints" / "best.pt")["network"]
+    monkeypatch.setattr(Descent, "run", lambda *arguments: pytest.fail("a stage ran again"))
+    train(BUNDLE, manifest, run, resume=True, device="cpu")
+    assert equal(load_checkpoint(run / "checkpoints" / "best.pt")["network"], before)
+
+
+def test_weights_of_another_training_take_the_place_of_the_stages(
+    run: Path, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As from healthy against ill to healthy against mildly impaired: clusters and networks go on from there."""
+    monkeypatch.setattr(Descent, "run", lambda *arguments: pytest.fail("a stage ran"))
+    weights = next((run / "bundle" / "models").glob("model.pt"))
+    start = {**TINY, "pretrained": str(weights), "freeze_until": "stage2"}
+    again = load_network(train(BUNDLE, manifest, tmp_path / "run", set=start, device="cpu"))
+    first = load_network(run)
+    assert equal(clusters(again), clusters(first))
+    trunks = [{n: v for n, v in each.state_dict().items() if ".trunks." in n} for each in (first, again)]
+    assert equal(*trunks), "frozen"
+    assert not torch.equal(first.classifier.weight, again.classifier.weight)
+
+
+def test_two_contrasts_in_a_cohort_become_two_clusters(tmp_path: Path) -> None:
+    """Patches of a region that come in two kinds are told apart without being told."""
+    options = {"contrasts": ["t1", "t2"], "turn_degrees": 0.0}
+    manifest = write_brain_cohort(tmp_path / "brains", "adni", "alzheimer", people=18, size=24, **options)
+    overrides = {**TINY, "data": str(manifest), "output_dir": str(tmp_path), "device": "cpu"}
+    parser = load_config(BUNDLE, ("train.json",), overrides)
+    network, dataset = parser.get_parsed_content("network"), parser.get_parsed_content("stage_dataset")
+    FitPatchClusters(dataset)(network, tmp_path)
+    images = torch.stack([dataset[number]["image"].as_tensor() for number in range(len(dataset))])
+    region, crop = network.regions[13], network.region_crops(images)[13]
+    found = region.clusters(region.patches(crop)).unflatten(0, (-1, len(images)))
+    inverted = images[:, 0, 9:12, 8:16, 9:12].mean((1, 2, 3)) > 0
+    assert 0 < int(inverted.sum()) < len(images)
+    agreement = (found == inverted).float().mean()
+    assert max(agreement, 1 - agreement) > 0.9
+
+
+@pytest.mark.slow
+def test_atrophy_in_one_region_is_learned_and_found_there(tmp_path: Path) -> None:
+    """The whole bundle on brains whose disease sits on the right, in front and above."""
+    options = {"focus": [0.3, 0.35, 0.3], "turn_degrees": 5.0}
+    manifest = write_brain_cohort(tmp_path / "brains", "adni", "alzheimer", people=120, seed=3, size=36, **options)
+    overrides = {"data": str(manifest), "output_dir": str(tmp_path / "run"), "device": "cpu", "augmentation": "none"}
+    parser = load_config(BUNDLE, ("train.json",), overrides)
+    parser.get_parsed_content("initialize")
+    parser.get_parsed_content("train#trainer").run()
+    network: ClusterDenseNet = parser.get_parsed_content("network")
+    dataset = parser.get_parsed_content("validate#dataset")
+    best = region_importance(network, dataset).ranked()[0][0]
+    print(
+        region_importance(network, dataset).ranked()[:5],
+        load_checkpoint(tmp_path / "run/checkpoints/best.pt")["session"],
+    )
+    assert best == "right anterior superior"
