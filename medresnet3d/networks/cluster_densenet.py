@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,6 @@ from medresnet3d.networks.heads.patch_clusters import PatchClusters
 from medresnet3d.networks.windows import windows
 
 POOLINGS = ("max", "mean")
-REGIONS = 3  # along each axis
 WIDTHS = {"slim": 0.125, "paper": 0.25}
 """Factors on the channels of DenseNet-121: 8 first ones and 4 for each layer, 16 and 8."""
 
@@ -160,6 +159,9 @@ class ClusterDenseNet(ClassifierBase):
         ConfigError: for a pooling or numbers that make no network; while running, if the image is too small.
     """
 
+    # a class with annotations of its own keeps TorchScript from reading those of its base
+    regions_per_axis: ClassVar[int] = 3
+
     def __init__(
         self,
         spatial_dims: int = 3,
@@ -177,11 +179,11 @@ class ClusterDenseNet(ClassifierBase):
     ) -> None:
         super().__init__(spatial_dims, **options)
         self.plan = plan or PatchPlan()
-        self.lattice, self.region_share = [REGIONS] * spatial_dims, self.plan.region_share
+        self.lattice, self.region_share = [self.regions_per_axis] * spatial_dims, self.plan.region_share
         _require_room(self.plan.patch_size, self.stem_stride, len(blocks))
         per_trunk = {key: value for key, value in options.items() if key not in ("dropout", "dropconnect")}
         regions = []
-        for _ in range(REGIONS**spatial_dims):
+        for _ in range(self.regions_per_axis**spatial_dims):
             nearest = PatchClusters(
                 self.layers.average_pool(descriptor_size),
                 in_channels * descriptor_size**spatial_dims,
@@ -216,7 +218,7 @@ class ClusterDenseNet(ClassifierBase):
         if not torch.jit.is_scripting():
             self.plan.region_edges(x.shape[2:])
         edges = [math.ceil(size * self.region_share) for size in x.shape[2:]]
-        return windows(x, edges, 3)
+        return windows(x, edges, self.lattice[0])
 
     def feature_map(self, x: Tensor) -> Tensor:
         """Features of the regions in their places, (B, H, 3, 3, 3)."""

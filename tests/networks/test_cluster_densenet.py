@@ -31,8 +31,8 @@ def fit_clusters(network: ClusterDenseNet, images: Tensor) -> ClusterDenseNet:
 
 
 class TestClusterDenseNet(ClassifierSuite):
-    steps = 25
-    learning_rate = 3e-3
+    steps = 30
+    learning_rate = 1e-2
     counts = (
         ({"spatial_dims": 3, "size": "paper"}, 6_395_546),
         ({"spatial_dims": 3, "size": "slim", "patch_size": 14}, 875_882),
