@@ -142,7 +142,13 @@ def test_two_contrasts_in_a_cohort_become_two_clusters(tmp_path: Path) -> None:
     """Patches of a region that come in two kinds are told apart without being told."""
     options = {"contrasts": ["t1", "t2"], "turn_degrees": 0.0}
     manifest = write_brain_cohort(tmp_path / "brains", "adni", "alzheimer", people=18, size=24, **options)
-    overrides = {**TINY, "data": str(manifest), "output_dir": str(tmp_path), "device": "cpu"}
+    overrides = {
+        **TINY,
+        "data": str(manifest),
+        "output_dir": str(tmp_path),
+        "device": "cpu",
+        "refuse_whole_heads": False,
+    }
     parser = load_config(BUNDLE, ("train.json",), overrides)
     network, dataset = parser.get_parsed_content("network"), parser.get_parsed_content("stage_dataset")
     FitPatchClusters(dataset)(network, tmp_path)

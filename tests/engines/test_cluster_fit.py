@@ -26,7 +26,7 @@ def cases(count: int = CASES, seed: int = 0) -> SeededDataset:
     for number in range(count):
         image = 0.2 * torch.randn(1, 32, 32, generator=generator) + float(number // 2 % 2)
         if number % 2:
-            image[:, 26:29, 26:29] += 3
+            image[:, 24:30, 24:30] += 3
         items.append({"image": image, "label": number % 2, "patient": f"p{number}"})
     return SeededDataset(items, lambda item: item)
 
@@ -44,7 +44,7 @@ def staged(folder: Path, resume: bool = False, built: ClusterDenseNet | None = N
     built = built or network()
     where = context(built, folder, resume)
     FitStage("clusters", FitPatchClusters(cases())).run(where)
-    FitStage("regions", TrainRegions(cases(), epochs=2, batch_size=8)).run(where)
+    FitStage("regions", TrainRegions(cases(), epochs=4, batch_size=8)).run(where)
     return built
 
 

@@ -32,38 +32,35 @@ def cohort(region: int, count: int, seed: int) -> SeededDataset:
     return SeededDataset(items, lambda item: item)
 
 
-def trained(dataset: SeededDataset, shuffled: bool = False) -> ClusterDenseNet:
+def trained(region: int, shuffled: bool = False) -> RegionImportance:
+    """Train on a cohort, with true or with shuffled labels, and measure on another."""
     torch.manual_seed(0)
-    images = torch.stack([item["image"] for item in dataset.data])
-    labels = torch.tensor([item["label"] for item in dataset.data])
+    data = cohort(region, 64, seed=0).data
+    images = torch.stack([item["image"] for item in data])
+    labels = torch.tensor([item["label"] for item in data])
     labels = labels[torch.randperm(len(labels))] if shuffled else labels
     network = fit_clusters(ClusterDenseNet(2, **TINY), images).train()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=0.005)
-    for _ in range(15):
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.02)
+    for _ in range(20):
         for part in torch.randperm(len(labels)).split(32):
             loss = nn.functional.cross_entropy(network(images[part]), labels[part])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    return network.eval()
+    return region_importance(network.eval(), cohort(region, 64, seed=1))
 
 
-@pytest.mark.parametrize("region", [2, 6])
+@pytest.mark.parametrize("region", [2, *(pytest.param(number, marks=pytest.mark.slow) for number in (0, 6, 8))])
 def test_the_region_with_the_atrophy_is_the_important_one(region: int, tmp_path: Path) -> None:
-    network = trained(cohort(region, 64, seed=0))
-    found = region_importance(network, cohort(region, 64, seed=1))
+    """And with shuffled labels it is not."""
+    found, shuffled = trained(region), trained(region, shuffled=True)
     name, rise = found.ranked()[0]
-    assert name == network.region_names()[region]
-    assert rise > 3 * found.ranked()[1][1] and rise > 0.1
+    assert name == ClusterDenseNet(2, **TINY).region_names()[region]
+    assert rise > 3 * found.ranked()[1][1] and rise > 0.3
+    assert shuffled.rises[region] < 0.1 * rise
     found.write(tmp_path / "regions.csv")
     rows = list(csv.DictReader((tmp_path / "regions.csv").open()))
     assert [row["region"] for row in rows] == [each for each, _ in found.ranked()]
-
-
-def test_where_nothing_was_to_be_learned_no_region_matters() -> None:
-    found = region_importance(trained(cohort(2, 64, seed=0), shuffled=True), cohort(2, 64, seed=1))
-    informed = region_importance(trained(cohort(2, 64, seed=0)), cohort(2, 64, seed=1))
-    assert max(found.rises) < 0.3 * max(informed.rises)
 
 
 def test_ranking_is_by_the_rise() -> None:

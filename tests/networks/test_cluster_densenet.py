@@ -133,28 +133,28 @@ def test_numbers_that_make_no_network_are_refused() -> None:
 
 # --- the special part: a network for each kind of patch ----------------------------------------------------------
 
+KINDS = torch.tensor([0, 1, 1, 2])
+"""Of patches: half of them are of the second."""
+
 SIGNS = torch.tensor([1.0, -1.0, 1.0])
-"""Of the dots of class 1 on each of three kinds of ground."""
+"""Of the dots of class 1 on each kind of patch."""
 
 
-def bimodal(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Regions of four patches, each with a ramp in one of three directions and dots.
+def several_kinds(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Regions of four patches, whose upper rows are dark, grey or bright and whose lower rows have dots.
 
-    Of class 1 the dots are bright on two of the grounds, which half of the patches have, and dark on the third; of
-    class 0 the other way round. Neither the ground alone nor the dots alone say anything of the class.
+    Of class 1 the dots are bright on dark and on bright patches and dark on grey ones, of class 0 the other way round:
+    neither the kind of a patch alone nor its dots alone say anything of the class. No unit of the networks sees both.
     """
-    ramp = torch.linspace(-1, 1, 12)[:, None].expand(12, 12)
-    grounds = torch.stack([ramp, ramp.T, -ramp])
     label = torch.arange(count) % 2
-    kind = torch.tensor([0, 1, 1, 2])[torch.randint(4, (count, 4), generator=generator)]
-    image = 0.2 * torch.randn(count, 1, 24, 24, generator=generator)
-    for sample, wanted, kinds in zip(image[:, 0], label.tolist(), kind.tolist(), strict=True):
-        for number, ground in enumerate(kinds):
-            patch = sample[12 * (number // 2) :, 12 * (number % 2) :][:12, :12]
-            patch += grounds[ground]
-            sign = float(SIGNS[ground]) * (1 if wanted else -1)
-            for i, j in torch.randint(1, 11, (5, 2), generator=generator).tolist():
-                patch[i, j] += 1.5 * sign
+    kinds = KINDS[torch.randint(4, (count, 4), generator=generator)]
+    image = 0.2 * torch.randn(count, 1, 44, 44, generator=generator)
+    for sample, wanted, four in zip(image[:, 0], label.tolist(), kinds.tolist(), strict=True):
+        for number, kind in enumerate(four):
+            patch = sample[22 * (number // 2) :, 22 * (number % 2) :][:22, :22]
+            patch[:4] += kind - 1
+            rows, columns = (torch.randint(*ends, (6,), generator=generator) for ends in ((17, 21), (1, 21)))
+            patch[rows, columns] += 1.5 * float(SIGNS[kind]) * (1 if wanted else -1)
     return image, label
 
 
@@ -163,9 +163,9 @@ class OneRegion(nn.Module):
 
     def __init__(self, clusters: int, width: float) -> None:
         super().__init__()
-        options = TINY | {"clusters": clusters, "width": width, "region_features": 8}
-        whole = ClusterDenseNet(2, **options)
-        region: Any = whole.regions[0]
+        plan = PatchPlan(patches=2, patch_size=22)
+        options = TINY | {"plan": plan, "blocks": (1,), "clusters": clusters, "width": width, "region_features": 8}
+        region: Any = ClusterDenseNet(2, **options).regions[0]
         self.region: RegionDenseNet = region
         self.classifier = nn.Linear(8, 2)
 
@@ -173,15 +173,15 @@ class OneRegion(nn.Module):
         return self.classifier(self.region(x))
 
 
-def accuracy(clusters: int, width: float, seed: int, rate: float, steps: int = 120) -> float:
+def accuracy(clusters: int, width: float, seed: int, rate: float, steps: int = 40) -> float:
     generator = torch.Generator().manual_seed(seed)
-    (train, label), (test, truth) = bimodal(128, generator), bimodal(256, generator)
+    (train, label), (test, truth) = several_kinds(96, generator), several_kinds(192, generator)
     torch.manual_seed(seed)
     network = OneRegion(clusters, width)
     network.region.clusters.fit(network.region.clusters.describe(network.region.patches(train)), seed)
     optimizer = torch.optim.Adam(network.parameters(), lr=rate)
     for _ in range(steps):
-        part = torch.randperm(128, generator=generator)[:32]
+        part = torch.randperm(96, generator=generator)[:32]
         loss = nn.functional.cross_entropy(network(train[part]), label[part])
         optimizer.zero_grad()
         loss.backward()
@@ -191,7 +191,7 @@ def accuracy(clusters: int, width: float, seed: int, rate: float, steps: int = 1
         return float((network(test).argmax(1) == truth).float().mean())
 
 
-RATES = (0.003, 0.01)
+RATES = (0.01, 0.03)
 MANY, ONE = (3, 0.0625), (1, 0.125)
 """Clusters, and the share of the channels that gives both arms as many parameters."""
 
@@ -201,11 +201,11 @@ def best(arm: tuple[int, float], seed: int) -> float:
     return max(accuracy(*arm, seed, rate) for rate in RATES)
 
 
-def test_a_network_for_each_kind_of_patch_learns_what_one_for_all_does_not() -> None:
+def test_a_network_for_each_kind_of_patch_knows_what_one_for_all_cannot_see() -> None:
     """At equal parameters and steps."""
     sizes = [sum(parameter.numel() for parameter in OneRegion(*arm).parameters()) for arm in (MANY, ONE)]
     assert abs(sizes[1] / sizes[0] - 1) < 0.1
-    assert best(MANY, 0) - best(ONE, 0) > 0.1
+    assert best(MANY, 0) - best(ONE, 0) > 0.2
 
 
 @pytest.mark.slow
