@@ -33,6 +33,10 @@ def _with_clusters(network: nn.Module) -> ClusterDenseNet:
     return network
 
 
+def _regions(network: ClusterDenseNet) -> list[RegionDenseNet]:
+    return [region for region in network.regions if isinstance(region, RegionDenseNet)]
+
+
 class FitPatchClusters:
     """Fit principal components and centres of each region's patches; for ``FitStage``.
 
@@ -54,7 +58,7 @@ class FitPatchClusters:
             DataError: if a case names no class or patient, or there are fewer patches than clusters.
         """
         network = _with_clusters(network)
-        for number, region in enumerate(track(network.regions, "clustering patches")):
+        for number, region in enumerate(track(_regions(network), "clustering patches")):
             described = self._described(network, number, region)
             generator = torch.Generator().manual_seed(derive_seed(self.seed, number))
             drawn = torch.randperm(len(described), generator=generator)[: self.patches]
@@ -152,7 +156,7 @@ class TrainRegions:
         """
         network = _with_clusters(network)
         features, labels = [], torch.empty(0)
-        for number, region in enumerate(track(network.regions, "training regions")):
+        for number, region in enumerate(track(_regions(network), "training regions")):
             kept = folder / f"region_{number:02d}.pt"
             if not kept.is_file():
                 found = self._train(network, number, region)

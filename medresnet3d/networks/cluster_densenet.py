@@ -159,8 +159,9 @@ class ClusterDenseNet(ClassifierBase):
         ConfigError: for a pooling or numbers that make no network; while running, if the image is too small.
     """
 
-    # a class with annotations of its own keeps TorchScript from reading those of its base
+    # annotations of its own keep TorchScript from reading those of the base class
     regions_per_axis: ClassVar[int] = 3
+    tells_places_apart: ClassVar[bool] = True  # see medresnet3d.reports.attention.class_map
 
     def __init__(
         self,

@@ -27,6 +27,8 @@ def class_map(
     """Show which voxels speak for a class.
 
     Grad-CAM (Selvaraju et al., ICCV 2017) weights the last feature maps by their gradients; it takes one backward pass.
+    Where the last layer has weights of its own for each place (a network that ``tells_places_apart``), the gradients
+    are not averaged over the places (HiResCAM: Draelos and Carin, arXiv:2011.08891).
     Occlusion sensitivity covers the image patch by patch and records the loss of probability; it takes many forward
     passes and works with every network. Both come from MONAI.
 
@@ -106,12 +108,23 @@ class _LogOdds(nn.Module):
         return log_prob - torch.log1p(-log_prob.exp().clamp(max=1.0 - 1e-6))
 
 
+class _HiResCAM(GradCAM):
+    """Feature maps times their gradients, place by place."""
+
+    def compute_map(
+        self, x: torch.Tensor, class_idx: Any = None, retain_graph: bool = False, layer_idx: int = -1, **kwargs: Any
+    ) -> torch.Tensor:
+        _, maps, gradients = self.nn_module(x, class_idx=class_idx, retain_graph=retain_graph, **kwargs)
+        return (maps[layer_idx] * gradients[layer_idx]).sum(1, keepdim=True)
+
+
 def _gradcam(network: nn.Module, image: torch.Tensor, target: int, layer: str | None) -> NDArray[np.float32] | None:
     layer = layer or last_spatial_layer(network, image)
     if layer is None:
         return None
+    kind = _HiResCAM if getattr(network, "tells_places_apart", False) else GradCAM
     with torch.enable_grad():
-        cam = GradCAM(nn_module=_LogOdds(network), target_layers=f"network.{layer}", postprocessing=lambda found: found)
+        cam = kind(nn_module=_LogOdds(network), target_layers=f"network.{layer}", postprocessing=lambda found: found)
         found = cam(x=image.detach().clone().requires_grad_(), class_idx=target)
     return _unit(found.detach().float().cpu().numpy()[0, 0].clip(min=0.0))
 

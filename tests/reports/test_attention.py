@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from medresnet3d.errors import ConfigError
+from medresnet3d.networks.cluster_densenet import ClusterDenseNet, PatchPlan
 from medresnet3d.reports import class_map
 from medresnet3d.reports.attention import last_spatial_layer
 
@@ -84,3 +85,26 @@ def test_flat_images_work_too() -> None:
         nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
     )
     assert class_map(network, torch.rand(1, 3, 12, 14)).shape == (12, 14)
+
+
+@pytest.mark.parametrize("method", ["auto", "gradcam", "occlusion"])
+@pytest.mark.parametrize(("region", "corner"), [(6, (1, 0)), (2, (0, 1))])
+def test_a_network_of_regions_is_explained_by_the_region_that_counts(
+    region: int, corner: tuple[int, int], method: str
+) -> None:
+    """All regions have the same features, and the last layer has weights for one of them alone."""
+    torch.manual_seed(0)
+    plan = PatchPlan(patches=2, patch_size=12)
+    options = {"plan": plan, "clusters": 1, "blocks": (1, 1), "width": 0.0625, "stem_stride": 1, "act": "leakyrelu"}
+    network = ClusterDenseNet(2, region_features=4, **options).eval()  # type: ignore[arg-type]
+    whole = torch.rand(1, 1, 32, 32)
+    with torch.no_grad():
+        network.classifier.weight.zero_()
+        signs = network.feature_map(whole)[0].flatten(1)[:, region].sign()
+        for number, sign in ((0, -1), (1, 1)):
+            network.classifier.weight.view(2, 4, 9)[number, :, region] = sign * signs
+    found = class_map(network, whole, 1, method=method)  # type: ignore[arg-type]
+    quarters = found.reshape(2, 16, 2, 16).mean(axis=(1, 3))
+    assert found.shape == (32, 32)
+    assert np.unravel_index(quarters.argmax(), (2, 2)) == corner
+    assert quarters[1 - corner[0], 1 - corner[1]] < 0.1 * quarters[corner]
