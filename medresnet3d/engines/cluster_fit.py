@@ -170,7 +170,7 @@ class TrainRegions:
         joined = torch.stack(features, dim=2).flatten(1)
         self._learn(network.classifier, joined, labels, len(network.regions))
 
-    def _train(self, network: ClusterDenseNet, number: int, region: RegionDenseNet) -> dict[str, Tensor]:
+    def _train(self, network: ClusterDenseNet, number: int, region: RegionDenseNet) -> dict[str, Any]:
         """Train one region; gives its features and the labels of all cases."""
         crops, labels = self._crops(network, number)
         classes, device = network.classifier.out_features, network.classifier.weight.device

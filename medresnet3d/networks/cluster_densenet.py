@@ -28,7 +28,7 @@ POOLINGS = ("max", "mean")
 WIDTHS = {"slim": 0.125, "paper": 0.25}
 """Factors on the channels of DenseNet-121: 8 first ones and 4 for each layer, 16 and 8."""
 
-BLOCKS = {"slim": (2, 2), "paper": (3, 3, 3)}
+BLOCKS = {"slim": (2,), "paper": (3, 3, 3)}
 PLACES = (("left", "middle", "right"), ("posterior", "middle", "anterior"), ("inferior", "middle", "superior"))
 
 
@@ -261,7 +261,7 @@ def build_cluster_densenet(
         spatial_dims: 2 or 3.
         in_channels: channels of the image.
         num_classes: number of logits.
-        size: ``"paper"``: 16 channels, three blocks of three layers that add 8 each; ``"slim"``: 8 channels, two blocks
+        size: ``"paper"``: 16 channels, three blocks of three layers that add 8 each; ``"slim"``: 8 channels, one block
             of two layers that add 4.
         patches: see :class:`PatchPlan`, as for the next two.
         patch_size: edge of a patch in voxels.

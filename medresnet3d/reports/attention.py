@@ -111,7 +111,7 @@ class _LogOdds(nn.Module):
 class _HiResCAM(GradCAM):
     """Feature maps times their gradients, place by place."""
 
-    def compute_map(
+    def compute_map(  # type: ignore[override]
         self, x: torch.Tensor, class_idx: Any = None, retain_graph: bool = False, layer_idx: int = -1, **kwargs: Any
     ) -> torch.Tensor:
         _, maps, gradients = self.nn_module(x, class_idx=class_idx, retain_graph=retain_graph, **kwargs)

@@ -68,12 +68,12 @@ def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> Non
     assert train_config["validate"]["preprocessing"] == inference["preprocessing"]
 
 
-@pytest.mark.parametrize(("size", "parameters"), [("slim", 875_882), ("paper", 6_395_546)])
-def test_the_published_size_is_one_id_away(size: str, parameters: int) -> None:
+@pytest.mark.parametrize(("size", "clusters", "parameters"), [("slim", 2, 368_498), ("paper", 3, 6_395_546)])
+def test_the_published_size_is_one_id_away(size: str, clusters: int, parameters: int) -> None:
     with torch.device("meta"):
         network = load_config(BUNDLE, ("inference.json",), {"size": size}).get_parsed_content("network_def")
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
-    assert [len(network.regions), len(network.regions[0].trunks)] == [27, 3]
+    assert [len(network.regions), len(network.regions[0].trunks)] == [27, clusters]
 
 
 def test_the_ready_bundle_assigns_patches_as_the_training_did(run: Path, manifest: Path) -> None:
