@@ -281,6 +281,8 @@ class StagedTrainer(Trainer):
 def training_only(network: nn.Module, trainable: str | Sequence[str] | None) -> Iterator[bool]:
     """Freeze all parameters but those whose names begin with one of the patterns, inside the block.
 
+    What was frozen before stays so.
+
     Norms whose parameters are all frozen neither change their statistics nor use those of a batch.
 
     Args:
@@ -304,7 +306,7 @@ def training_only(network: nn.Module, trainable: str | Sequence[str] | None) -> 
                 f"No parameter's name begins with {pattern!r}; names are {', '.join(list(before)[:3])}, ..."
             )
     for name, parameter in network.named_parameters():
-        parameter.requires_grad_(any(re.match(pattern, name) for pattern in patterns))
+        parameter.requires_grad_(before[name] and any(re.match(pattern, name) for pattern in patterns))
     norms = [module for module in network.modules() if isinstance(module, _NORMS) and _is_frozen(module)]
 
     def keep_statistics(module: nn.Module, inputs: Any) -> None:

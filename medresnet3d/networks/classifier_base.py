@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 import torch
 from torch import nn
@@ -13,9 +12,10 @@ from medresnet3d.networks.layers.activations import LayerName, maxout_pieces
 from medresnet3d.networks.layers.choice import LayerChoice
 from medresnet3d.networks.layers.dropconnect import DropConnectHead
 from medresnet3d.networks.layers.maxout import use_maxout
+from medresnet3d.networks.staged_network import StagedNetwork
 
 
-class ClassifierBase(nn.Module):
+class ClassifierBase(StagedNetwork):
     """Base of the classification networks.
 
     A subclass makes its layers with ``self.layers``, ``self.pool`` among them, calls :meth:`finish` and defines
@@ -50,7 +50,6 @@ class ClassifierBase(nn.Module):
     own_act: ClassVar[LayerName] = "relu"
     own_dropout: ClassVar[float] = 0.0
     pool: nn.Module
-    own_stages: ClassVar[tuple[str, ...]] = ()  # patterns of the names in the stem, then in each stage
     linear_layers: ClassVar[str] = ""  # regular expression: names of convolutions that stay linear with maxout
 
     def __init__(
@@ -69,7 +68,6 @@ class ClassifierBase(nn.Module):
         self.stem_stride, self.width = stem_stride, width
         self.dropout_rate = self.own_dropout if dropout is None else dropout
         self.keep_probability = dropconnect
-        self.frozen = ""
 
     @torch.jit.unused
     def _norm(self, norm: LayerName | None) -> LayerName:
@@ -102,36 +100,6 @@ class ClassifierBase(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode=mode, nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-
-    @torch.jit.unused
-    def stage_patterns(self) -> tuple[str, ...]:
-        """Patterns (:func:`re.match`) of the names of parameters in the stem, then in each stage, in order of depth."""
-        return self.own_stages
-
-    @torch.jit.unused
-    def freeze(self, pattern: str) -> None:
-        """Let no training change the layers whose names match ``pattern``; ``""`` frees all.
-
-        Their parameters need no gradient, and they stay in eval mode in training too, so that the statistics of their
-        normalisation stand still. See :func:`medresnet3d.networks.transfer.start_from` for the depths by name.
-        """
-        self.frozen = pattern
-        for name, parameter in self.named_parameters():
-            parameter.requires_grad_(not self._is_frozen(name))
-        self.train(self.training)
-
-    @torch.jit.unused
-    def _is_frozen(self, name: str) -> bool:
-        return bool(self.frozen) and re.match(self.frozen, name) is not None
-
-    @torch.jit.unused
-    def train(self, mode: bool = True) -> Self:
-        """Set training mode; frozen layers stay in eval mode."""
-        super().train(mode)
-        for name, module in self.named_modules():
-            if mode and self._is_frozen(f"{name}."):
-                module.eval()
-        return self
 
     def feature_map(self, x: torch.Tensor) -> torch.Tensor:
         """Feature maps in front of the pooling, (B, F, ...)."""

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 from urllib.error import URLError
 from urllib.parse import urlparse
 
@@ -70,6 +71,14 @@ class LoadReport:
         return f"{self.source}: {', '.join([f'{len(self.loaded)} tensors loaded', *counts])}"
 
 
+@runtime_checkable
+class HasPretrainedPart(Protocol):
+    """A network of which a part may be trained, and published, by itself."""
+
+    def pretrained_part(self, names: Iterable[str]) -> nn.Module:
+        """The module that weights of these names are for: a part, or the network itself."""
+
+
 def load_pretrained(
     network: nn.Module,
     name_or_path: str | os.PathLike[str],
@@ -108,6 +117,8 @@ def load_pretrained(
             network is as it was then.
     """
     path, published = read_pretrained(name_or_path, sha256)
+    if isinstance(network, HasPretrainedPart):
+        network = network.pretrained_part(published)
     target = network.state_dict()
     report = LoadReport(str(name_or_path))
     new: dict[str, Tensor] = {}

@@ -9,8 +9,8 @@ from torch import nn
 
 from medresnet3d.errors import ConfigError
 from medresnet3d.names import require_name
-from medresnet3d.networks.classifier_base import ClassifierBase
 from medresnet3d.networks.pretrained import is_url, load_pretrained
+from medresnet3d.networks.staged_network import StagedNetwork
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -24,7 +24,7 @@ def freeze_depths(network: nn.Module) -> dict[str, str]:
     Raises:
         ConfigError: if the network has no stages.
     """
-    stages = network.stage_patterns() if isinstance(network, ClassifierBase) else ()
+    stages = network.stage_patterns() if isinstance(network, StagedNetwork) else ()
     if not stages:
         raise ConfigError(f"{type(network).__name__} has no stages that could be frozen; set freeze_until=none.")
     names = ("stem", *(f"stage{number}" for number in range(1, len(stages))))

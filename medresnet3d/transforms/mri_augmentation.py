@@ -28,6 +28,38 @@ def _soft_edges(volume: torch.Tensor) -> torch.Tensor:
     return functional.avg_pool3d(functional.pad(volume[None], (1,) * 6, mode="replicate"), 3, stride=1)[0]
 
 
+def random_linear_map(
+    random: np.random.RandomState, rotation: float, scale: tuple[float, float], shear: float
+) -> torch.Tensor:
+    """A linear map (3, 3) from offsets in what is drawn to offsets in the volume it is drawn from, float32.
+
+    Args:
+        random: where chance comes from.
+        rotation: largest rotation about each axis in radians.
+        scale: smallest and largest factor by which structures grow; each axis differs from it by up to a twentieth.
+        shear: largest shear.
+    """
+    matrix = np.eye(3)
+    for first, second in ((0, 1), (0, 2), (1, 2)):
+        angle = random.uniform(-rotation, rotation)
+        turn = np.eye(3)
+        turn[[first, second], [first, second]] = np.cos(angle)
+        turn[first, second], turn[second, first] = -np.sin(angle), np.sin(angle)
+        matrix = matrix @ turn
+    sheared = np.eye(3) + random.uniform(-shear, shear, (3, 3)) * (1 - np.eye(3))
+    common = random.uniform(*scale)
+    scaled = np.diag(1 / (common * random.uniform(0.95, 1.05, 3)))
+    return torch.as_tensor(matrix @ sheared @ scaled, dtype=torch.float32)
+
+
+def random_bending(random: np.random.RandomState, size: tuple[int, ...], elastic: float) -> torch.Tensor:
+    """A smooth random displacement (3, *size) in voxels, at most ``elastic`` of them, less where it is finer."""
+    nodes = int(random.randint(4, 9))
+    strength = random.uniform(0, elastic) * 4 / nodes
+    coarse = torch.as_tensor(random.uniform(-1, 1, (1, 3, nodes, nodes, nodes)) * strength, dtype=torch.float32)
+    return functional.interpolate(coarse, size=size, mode="trilinear", align_corners=True)[0]
+
+
 class RandTissuePatchd(Randomizable, MapTransform):
     """Sample one randomly placed, rotated, scaled, sheared, bent and mirrored patch of image and label map.
 
@@ -69,25 +101,11 @@ class RandTissuePatchd(Randomizable, MapTransform):
 
     def _matrix(self) -> torch.Tensor:
         """A random linear map from patch offsets to volume offsets."""
-        matrix = np.eye(3)
-        for first, second in ((0, 1), (0, 2), (1, 2)):
-            angle = self.R.uniform(-self.rotation, self.rotation)
-            turn = np.eye(3)
-            turn[[first, second], [first, second]] = np.cos(angle)
-            turn[first, second], turn[second, first] = -np.sin(angle), np.sin(angle)
-            matrix = matrix @ turn
-        shear = np.eye(3) + self.R.uniform(-self.shear, self.shear, (3, 3)) * (1 - np.eye(3))
-        common = self.R.uniform(*self.scale)
-        scale = np.diag(1 / (common * self.R.uniform(0.95, 1.05, 3)))
-        return torch.as_tensor(matrix @ shear @ scale, dtype=torch.float32)
+        return random_linear_map(self.R, self.rotation, self.scale, self.shear)
 
     def _field(self) -> torch.Tensor:
         """A smooth random displacement (3, n, n, n) in voxels."""
-        nodes = int(self.R.randint(4, 9))
-        strength = self.R.uniform(0, self.elastic) * 4 / nodes
-        coarse = torch.as_tensor(self.R.uniform(-1, 1, (1, 3, nodes, nodes, nodes)) * strength, dtype=torch.float32)
-        size = (self.size,) * 3
-        return functional.interpolate(coarse, size=size, mode="trilinear", align_corners=True)[0]
+        return random_bending(self.R, (self.size,) * 3, self.elastic)
 
     def _widen(self, points: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         """Pull the sampling points toward points in the ventricles: what lies there is magnified."""
@@ -127,7 +145,7 @@ class RandTissuePatchd(Randomizable, MapTransform):
         points = torch.as_tensor(centre, dtype=torch.float32)[:, None, None, None] + points
         if self.R.uniform() < self.ventricles:
             points = self._widen(points, label)
-        return _sample(image, label, points)
+        return sample_at(image, label, points, classes=4)
 
 
 def _cut(image: torch.Tensor, label: torch.Tensor, centre: np.ndarray, size: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -150,14 +168,23 @@ def _ventricle_points(label: torch.Tensor) -> np.ndarray:
     return ((coarse[cut] == 0) & (fluid[cut] > 0.9)).nonzero().numpy() * 3 + 1
 
 
-def _sample(image: torch.Tensor, label: torch.Tensor, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Image and labels at voxel positions ``points`` (3, i, j, k), from the part of the volume that they touch."""
+def sample_at(
+    image: torch.Tensor, label: torch.Tensor, points: torch.Tensor, classes: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Image and labels at given places of a volume, of which only the part that they touch is looked at.
+
+    Args:
+        image: (1, i, j, k), interpolated linearly; zero beyond its borders.
+        label: label map of its shape; the largest of the linearly interpolated class maps wins.
+        points: voxel positions (3, ...).
+        classes: number of classes, background included.
+    """
     shape = torch.tensor(image.shape[1:])
     low = torch.minimum(points.flatten(1).amin(1).floor().long().clamp(min=0), shape - 2)
     high = torch.minimum(torch.maximum(points.flatten(1).amax(1).ceil().long() + 1, low + 2), shape)
     cut = (slice(None), *(slice(int(a), int(b)) for a, b in zip(low, high, strict=True)))
     image, label = image[cut], label[cut]
-    maps = torch.cat([image, *[(label == tissue).float() for tissue in (CSF, GREY, WHITE)]])[None]
+    maps = torch.cat([image, *[(label == number).float() for number in range(1, classes)]])[None]
     extent = (high - low - 1).float()[:, None, None, None]
     grid = 2 * (points - low[:, None, None, None]) / extent - 1
     grid = grid.flip(0).permute(1, 2, 3, 0)[None]  # grid_sample counts axes from the last one

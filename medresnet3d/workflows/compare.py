@@ -178,7 +178,7 @@ def compare_factors(
     source, folder = find_bundle(bundle), Path(output).resolve()
     require_trust(source, trust)
     manifest = data if isinstance(data, Manifest) else load_manifest(Path(data))
-    check_task(source, manifest)
+    check_task(source, manifest, options.overrides)
     check_folder(folder)
     common = fit_classes(source, manifest, dict(options.overrides))
     _check_ids(source, common, arms, options)

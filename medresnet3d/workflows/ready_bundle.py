@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from medresnet3d.bundle.named_components import overridden
 from medresnet3d.bundle.registry import read_metadata
 from medresnet3d.bundle.trust import record_trust
+from medresnet3d.bundle.uses import metadata_of_use
 from medresnet3d.io.atomic import atomic_path, atomic_write_text
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def _apply(overrides: Mapping[str, Any], file: Path) -> None:
 
 
 def _write_metadata(draft: Path, manifest: Manifest, facts: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-    metadata = read_metadata(draft)
+    metadata = metadata_of_use(read_metadata(draft), manifest.task)
     metadata["data_source"] = f"{manifest.name} (sha256 of the manifest: {manifest.content_hash()})"
     metadata["eval_metrics"] = dict(metrics)
     metadata["training"] = {

@@ -156,7 +156,7 @@ def _read_inputs(
     manifest = data if isinstance(data, Manifest) else load_manifest(Path(data))
     if manifest.path is None:
         raise ConfigError(f"{manifest.name}: a search needs a manifest that lies in a file; write it to one.")
-    check_task(source, manifest)
+    check_task(source, manifest, overrides)
     parameters = read_space(space)
     parser = load_config(source, ("train.json",), overrides)
     _check_ids(parser, parameters, overrides, "the space" if isinstance(space, Mapping) else os.fspath(space))

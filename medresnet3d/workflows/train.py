@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from medresnet3d.bundle.load import load_config
 from medresnet3d.bundle.registry import read_metadata
 from medresnet3d.bundle.trust import require_trust
+from medresnet3d.bundle.uses import task_of
 from medresnet3d.data.manifest import Manifest, load_manifest
 from medresnet3d.errors import ConfigError, DataError
 from medresnet3d.workflows import run_folder
@@ -75,11 +76,12 @@ def train(
     source = run_folder.find_source(bundle, run)
     require_trust(source, trust)
     manifest = data if isinstance(data, Manifest) else load_manifest(Path(data))
-    check_task(source, manifest)
+    overrides = run_folder.run_overrides(run, resume, set)
+    check_task(source, manifest, overrides)
     is_main = int(os.environ.get("RANK", "0")) == 0
     if is_main:
         run_folder.check_folder(run, resume)
-    overrides = fit_classes(source, manifest, run_folder.run_overrides(run, resume, set))
+    overrides = fit_classes(source, manifest, overrides)
     names = (bundle, manifest.path or "MANIFEST", run, overrides, device)
     training = _Training(
         source,
@@ -101,17 +103,19 @@ def train(
     return run
 
 
-def check_task(bundle: Path, manifest: Manifest) -> None:
-    """Refuse a data set for another task than the bundle's.
+def check_task(bundle: Path, manifest: Manifest, overrides: Mapping[str, Any]) -> None:
+    """Refuse a data set for another task than the bundle's, as far as ``task`` among the overrides does not choose it.
 
     Raises:
         DataError: if it is one.
     """
-    task = read_metadata(bundle).get("task")
+    metadata = read_metadata(bundle)
+    task = task_of(metadata, overrides)
     if task in ("classification", "regression", "segmentation", "detection", "conversion") and task != manifest.task:
+        known = manifest.task in metadata.get("uses", {})
+        advice = f"use --set task={manifest.task}" if known else "choose a bundle for that task with `bundle list`"
         raise DataError(
-            f"{manifest.where}: the data set is for {manifest.task}, but {bundle.name} does {task}; "
-            "choose a bundle for that task with `medresnet3d bundle list`."
+            f"{manifest.where}: the data set is for {manifest.task}, but {bundle.name} does {task}; {advice}."
         )
 
 

@@ -1,0 +1,125 @@
+"""Shape in the mask and texture in the patch: the fused classifier against each branch, at equal parameters and steps.
+
+A toy in 2D. Each side shows an ellipse somewhere, and the class is whether its length and the contrast of a fine pattern
+in its middle, both at random, are large together. The same pattern lies about outside too, where it means nothing. A
+patch is smaller than the ellipse, so that it shows the pattern but not the length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from medresnet3d.engines.staged import training_only
+from medresnet3d.losses.multitask import MultitaskLoss, OutputLoss
+from medresnet3d.networks.hippocampus import HippocampusClassifier, PatchDenseNet
+from medresnet3d.networks.residual_unet import ResidualUNet
+
+EDGE, PATCH = 40, 8
+STEPS = {"trunk": 120, "head": 40}
+RATES = (3e-3, 1e-2)
+SHAPE, TEXTURE = r"(segmenter|auxiliary\.shape)\.", r"(patches|auxiliary\.texture)\."
+CE = nn.CrossEntropyLoss()
+
+
+def draw(rng: np.random.Generator, people: int) -> tuple[Tensor, dict[str, Tensor]]:
+    """Images (people, 2, n, n), classes and masks."""
+    y, x = np.mgrid[:EDGE, :EDGE]
+    checks = np.where((x + y) % 2, 1.0, -1.0)
+    images, masks, labels = [], [], []
+    for _ in range(people):
+        length, contrast = rng.uniform(-1, 1, 2)
+        labels.append(int(length + contrast > 0))
+        for _ in range(2):
+            cy, cx = rng.integers(14, EDGE - 14, 2)
+            inside = ((y - cy) / (9 + 3 * length)) ** 2 + ((x - cx) / 6.5) ** 2 < 1
+            image = inside + 0.2 * rng.standard_normal((EDGE, EDGE))
+            near = (np.abs(y - cy) < 5) & (np.abs(x - cx) < 5)
+            image += checks * near * 0.5 * (1 + contrast)
+            for py, px in rng.integers(5, EDGE - 5, (6, 2)):
+                spot = (np.abs(y - py) < 5) & (np.abs(x - px) < 5) & ~inside
+                image += checks * spot * rng.uniform(0, 1)
+            images.append(image)
+            masks.append(inside)
+    shape = (people, 2, EDGE, EDGE)
+    image, mask = (torch.from_numpy(np.stack(each).reshape(shape)).float() for each in (images, masks))
+    return image, {"label": torch.tensor(labels), "mask": mask}
+
+
+def network(width: int) -> HippocampusClassifier:
+    segmenter = ResidualUNet(2, 1, 2, width=width, fine=4, blocks=(1, 1, 1))
+    return HippocampusClassifier(segmenter, PatchDenseNet(2, growth=6, layers=(2, 2)), patch_size=(PATCH, PATCH))
+
+
+def counted(net: nn.Module, arm: str) -> int:
+    """Parameters that the arm's answer depends on."""
+    idle = {"fused": r"auxiliary", "shape": r"patches|classifier|auxiliary.texture", "texture": r"classifier|auxiliary.shape"}
+    return sum(p.numel() for n, p in net.named_parameters() if not any(n.startswith(i) for i in idle[arm].split("|")))
+
+
+def run(net: nn.Module, batches: Iterator[tuple[Tensor, dict[str, Tensor]]], loss: Callable, rate: float, steps: int, trainable: str | None) -> None:
+    optimizer = torch.optim.AdamW(net.parameters(), lr=rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps)
+    net.train()
+    with training_only(net, trainable):
+        for _ in range(steps):
+            image, target = next(batches)
+            optimizer.zero_grad()
+            loss(net(image), target).backward()
+            optimizer.step()
+            schedule.step()
+
+
+def accuracy(arm: str, rate: float, seed: int) -> tuple[float, int]:
+    """Share of 400 new people that are told right, and the parameters of the arm."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    batches = iter(lambda: draw(rng, 12), None)
+    net = network(9 if arm == "shape" else 8)
+    multitask, trunk, head = MultitaskLoss(CE), STEPS["trunk"], STEPS["head"]
+    if arm == "shape":
+        run(net, batches, multitask, rate, 2 * trunk + 2 * head, SHAPE)
+    else:
+        run(net, batches, multitask, rate, trunk, SHAPE)
+        more = 2 * head if arm == "texture" else 0
+        run(net, batches, OutputLoss(CE, 2), rate, trunk + more, TEXTURE)
+    if arm == "fused":
+        run(net, batches, OutputLoss(CE, 0), rate, head, r"classifier\.")
+        run(net, batches, OutputLoss(CE, 0), rate / 10, head, None)
+    net.eval()
+    image, target = draw(np.random.default_rng(1000 + seed), 400)
+    with torch.no_grad():
+        shape, texture, _ = net.look(image)
+        logits = {"fused": lambda: net(image), "shape": lambda: net.auxiliary["shape"](shape)}
+        logits["texture"] = lambda: net.auxiliary["texture"](texture)
+        right = (logits[arm]().argmax(1) == target["label"]).float().mean()
+    return float(right), counted(net, arm)
+
+
+def best(arm: str, seed: int) -> tuple[float, int]:
+    """With the better of the learning rates, an advantage that the other arms are given alike."""
+    return max(accuracy(arm, rate, seed) for rate in RATES)
+
+
+def test_the_arms_have_equal_parameters() -> None:
+    sizes = [counted(network(9 if arm == "shape" else 8), arm) for arm in ("fused", "shape", "texture")]
+    assert max(sizes) < 1.1 * min(sizes)
+
+
+def test_fusion_beats_each_branch_with_one_seed() -> None:
+    fused, shape, texture = (accuracy(arm, RATES[0], 0)[0] for arm in ("fused", "shape", "texture"))
+    assert fused > max(shape, texture) + 0.03
+
+
+@pytest.mark.slow
+def test_fusion_beats_each_branch_with_five_seeds() -> None:
+    from medresnet3d.metrics.paired import paired_test
+
+    scores = {arm: [best(arm, seed)[0] for seed in range(5)] for arm in ("fused", "shape", "texture")}
+    print({arm: np.round(values, 3).tolist() for arm, values in scores.items()})
+    for arm in ("shape", "texture"):
+        assert paired_test(scores["fused"], scores[arm]).difference.low > 0
