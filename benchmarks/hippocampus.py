@@ -40,7 +40,7 @@ from medresnet3d.transforms.hippocampus import hippocampus_augmentation, hippoca
 
 PARTS = ("anterior", "posterior")
 SEED, FOLDS, CPU = 0, 3, torch.device("cpu")
-BOX = (40, 56, 40)
+BOX = (32, 48, 32)
 
 
 @dataclass(frozen=True)

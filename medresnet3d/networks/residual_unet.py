@@ -23,8 +23,6 @@ from medresnet3d.networks.layers.maxout import use_maxout
 from medresnet3d.networks.resnet import BasicBlock
 from medresnet3d.networks.staged_network import StagedNetwork
 
-STRIDE = 8  # between the full resolution and the lowest one
-
 
 class ResidualUNet(StagedNetwork):
     """Residual blocks at three resolutions, skips that are summed, and one small convolution at full size.
@@ -94,9 +92,10 @@ class ResidualUNet(StagedNetwork):
 
     def encode(self, x: torch.Tensor) -> list[torch.Tensor]:
         """The padded image and features at 1/2, 1/4 and 1/8 of its size, (B, C, ...)."""
+        stride = 8  # between the full resolution and the lowest one
         padding: list[int] = []
         for axis in range(x.dim() - 1, 1, -1):
-            padding.extend([0, (STRIDE - x.shape[axis] % STRIDE) % STRIDE])
+            padding.extend([0, (stride - x.shape[axis] % stride) % stride])
         image = functional.pad(x, padding)
         half = self.down1(image)
         quarter = self.down2(half)

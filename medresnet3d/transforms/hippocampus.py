@@ -162,7 +162,7 @@ class RandHippocampusd(Randomizable, MapTransform):
         self,
         image_key: str = "image",
         label_key: str = "label",
-        size: Sequence[int] = (40, 56, 40),
+        size: Sequence[int] = (32, 48, 32),
         strength: float = 1.0,
         shift: float = 4.0,
         flip: float = 0.5,
@@ -210,7 +210,7 @@ def _prepare(label_keys: Sequence[str], spacing: float) -> list[Transform]:
     ]
 
 
-def hippocampus_augmentation(size: Sequence[int] = (40, 56, 40), strength: float = 1.0) -> Compose:
+def hippocampus_augmentation(size: Sequence[int] = (32, 48, 32), strength: float = 1.0) -> Compose:
     """Random boxes of a prepared crop, with the looks of other scanners.
 
     Args:
@@ -234,12 +234,12 @@ def hippocampus_augmentation(size: Sequence[int] = (40, 56, 40), strength: float
 
 
 def hippocampus_training(
-    size: Sequence[int] = (40, 56, 40), augmentation: str = "medium", spacing: float = 1.0
+    size: Sequence[int] = (32, 48, 32), augmentation: str = "medium", spacing: float = 1.0
 ) -> Compose:
     """Training pipeline: paths of a T1 crop and its label map to one augmented box of each.
 
     Args:
-        size: voxels of the box; multiples of eight, and large enough for a hippocampus.
+        size: voxels of the box, multiples of eight.
         augmentation: ``none``, ``light``, ``medium`` or ``strong``: strength 0, 0.5, 1 or 1.5 of
             :func:`hippocampus_augmentation`.
         spacing: voxel size in mm.

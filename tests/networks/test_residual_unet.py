@@ -12,7 +12,7 @@ from tests.networks.base import NetworkSuite
 
 
 class TestResidualUNet(NetworkSuite):
-    counts: ClassVar[Any] = (({"width": 24}, 1_529_947), ({"width": 64, "fine": 16}, 10_858_483))
+    counts: ClassVar[Any] = (({"width": 32}, 2_716_131), ({"width": 64, "fine": 16}, 10_854_723))
 
     def build(self, spatial_dims: int = 3, **options: Any) -> nn.Module:
         return ResidualUNet(spatial_dims, **{"width": 8, **options})

@@ -12,6 +12,7 @@ from monai.data import MetaTensor
 from medresnet3d.data.phantoms.hippocampus import hippocampus_phantom
 from medresnet3d.errors import AmbiguousInputError, ConfigError, DataError
 from medresnet3d.transforms.hippocampus import (
+    HippocampusBoxd,
     NormalizeCropd,
     RandHippocampusd,
     hippocampus_answer,
@@ -20,6 +21,7 @@ from medresnet3d.transforms.hippocampus import (
     hippocampus_training,
     hippocampus_validation,
 )
+from medresnet3d.transforms.load import LoadVolumed
 
 PHANTOM = hippocampus_phantom(0)
 
@@ -89,7 +91,7 @@ def scan() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 def test_a_whole_scan_needs_a_point_and_is_labelled_around_it() -> None:
     image, labels, affine, point = scan()
     with pytest.raises(AmbiguousInputError, match="120 x 120 x 120 mm.*--at"):
-        hippocampus_inference()({"image": (image, affine)})
+        HippocampusBoxd("image")(LoadVolumed("image")({"image": (image, affine)}))
     assert np.array_equal(answer(image, affine, labels, position=point.tolist()), labels)
 
 
@@ -97,7 +99,7 @@ def test_a_whole_scan_needs_a_point_and_is_labelled_around_it() -> None:
 def test_a_point_outside_or_malformed_is_told(point: Any) -> None:
     image, _, affine, _ = scan()
     with pytest.raises(DataError, match="point"):
-        hippocampus_inference()({"image": (image, affine), "position": point})
+        HippocampusBoxd("image")(LoadVolumed("image")({"image": (image, affine), "position": point}))
 
 
 def test_a_crop_of_one_intensity_is_refused() -> None:
@@ -120,7 +122,7 @@ def test_boxes_have_their_size_and_image_and_labels_stay_together(strength: floa
         transform.set_random_state(seed=seed)
         box = transform(prepared())
         assert box["image"].shape == box["label"].shape == (1, 32, 48, 32)
-        assert float((box["image"] - box["label"]).abs().mean()) <= 0.02 * strength
+        assert float((box["image"] - box["label"]).abs().mean()) <= 0.02 * strength + 1e-6
         assert set(box["label"].unique().tolist()) == {0.0, 1.0, 2.0}
         flipped.add(float((box["label"][0, :16] > 0).sum() > (box["label"][0, 16:] > 0).sum()))
         transform.set_random_state(seed=seed)
@@ -133,7 +135,7 @@ def test_without_warp_a_box_is_a_piece_of_the_crop() -> None:
     transform.set_random_state(seed=0)
     box = transform(prepared())
     assert int((box["label"] > 0).sum()) == int((PHANTOM.labels > 0).sum())
-    assert torch.equal(box["image"], box["label"])
+    torch.testing.assert_close(box["image"], box["label"], atol=1e-4, rtol=0)
 
 
 def test_the_training_pipeline_reads_files_and_follows_its_seed(tmp_path: Path) -> None:
@@ -145,7 +147,7 @@ def test_the_training_pipeline_reads_files_and_follows_its_seed(tmp_path: Path) 
     for seed in (1, 1, 2):
         pipeline.set_random_state(seed=seed)
         boxes.append(pipeline(dict(paths)))
-    assert boxes[0]["image"].shape == (1, 40, 56, 40)
+    assert boxes[0]["image"].shape == (1, 32, 48, 32)
     assert torch.equal(boxes[0]["image"], boxes[1]["image"])
     assert not torch.equal(boxes[0]["image"], boxes[2]["image"])
     with pytest.raises(ConfigError, match="medium"):
