@@ -2,13 +2,13 @@ r"""Cross-validate, compare and train the segmentation of ``alzheimer_hippocampu
 
 Every arm gets the same CPU time: seconds of this process with one thread (``time.process_time``), counted over drawing
 crops and training only. Both have the same crops, folds, augmentation, loss, optimiser, schedule, averaging of weights
-and mirrored answers. The learning rate of each is the best of the same short list, in short runs (``--choose``) on
-a part of the training crops of the first fold, with the rest of these to measure on.
+and mirrored answers. Learning rates come from short runs (``--choose``) on a part of the training crops of the first
+fold, with the rest of these to measure on.
 
-    python benchmarks/hippocampus.py --data manifest.json --out runs --arm residual --choose 0.001 0.003 --cpu-seconds 60
-    python benchmarks/hippocampus.py --data manifest.json --out runs --arm residual --fold 0 --cpu-seconds 400
-    python benchmarks/hippocampus.py --data manifest.json --out runs --arm unet --fold 0 --cpu-seconds 400
-    python benchmarks/hippocampus.py --data manifest.json --out runs --final --cpu-seconds 450
+    python benchmarks/hippocampus.py --data manifest.json --out runs --arm unet --choose 0.002 0.004 --cpu-seconds 70
+    python benchmarks/hippocampus.py --data manifest.json --out runs --arm residual --fold 0 --cpu-seconds 150
+    python benchmarks/hippocampus.py --data manifest.json --out runs --arm unet --fold 0 --cpu-seconds 150
+    python benchmarks/hippocampus.py --data manifest.json --out runs --final --cpu-seconds 420
     python benchmarks/hippocampus.py --out runs --summary
 """
 
@@ -54,8 +54,8 @@ class Arm:
 
 
 ARMS = {
-    "residual": Arm("ResidualUNet", 3e-3, width=32),
-    "unet": Arm("MONAI UNet 16-32-64-128, two residual units", 3e-3),
+    "residual": Arm("ResidualUNet", 4e-3, width=32),
+    "unet": Arm("MONAI UNet 16-32-64-128, two residual units", 4e-3),
 }
 
 
@@ -228,7 +228,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for figures and weights")
     parser.add_argument("--arm", choices=list(ARMS), default="residual")
     parser.add_argument("--fold", type=int, default=0)
-    parser.add_argument("--cpu-seconds", type=float, default=400.0)
+    parser.add_argument("--cpu-seconds", type=float, default=150.0)
     parser.add_argument("--strength", type=float, default=1.0, help="strength of the augmentation")
     parser.add_argument("--choose", type=float, nargs="*", help="learning rates to try on a part of the fold")
     parser.add_argument("--learning-rate", type=float, help="instead of the arm's own")
@@ -238,9 +238,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     arm = ARMS[options.arm]
-    arm = replace(
-        arm, width=options.width or arm.width, learning_rate=options.learning_rate or arm.learning_rate
-    )
+    arm = replace(arm, width=options.width or arm.width, learning_rate=options.learning_rate or arm.learning_rate)
     if options.summary:
         results = {"summary": summarise(options.out)}
     elif options.final:

@@ -11,7 +11,11 @@ from medresnet3d.data.manifest import load_manifest
 from medresnet3d.errors import DataError
 from medresnet3d.workflows.train import check_task
 
-METADATA = {"task": "segmentation", "labels": {"0": "b"}, "uses": {"classification": {"labels": {"0": "CN", "1": "AD"}}}}
+METADATA = {
+    "task": "segmentation",
+    "labels": {"0": "b"},
+    "uses": {"classification": {"labels": {"0": "CN", "1": "AD"}}},
+}
 
 
 def test_the_task_is_the_default_one_unless_another_use_is_named() -> None:

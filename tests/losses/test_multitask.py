@@ -12,7 +12,10 @@ CE = nn.CrossEntropyLoss()
 
 def outputs(classes: int = 3) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
-    return [*(torch.randn(2, 2, generator=generator) for _ in range(3)), torch.randn(4, classes, 6, 5, generator=generator)]
+    return [
+        *(torch.randn(2, 2, generator=generator) for _ in range(3)),
+        torch.randn(4, classes, 6, 5, generator=generator),
+    ]
 
 
 def target(missing: int = 0) -> dict[str, torch.Tensor]:

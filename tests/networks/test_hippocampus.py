@@ -155,7 +155,7 @@ def test_a_classifier_has_the_segmentation_network_of_its_size() -> None:
 
 @pytest.mark.parametrize("options", [{"task": "regression"}, {"size": "huge"}])
 def test_an_unknown_task_or_size_is_refused(options: dict[str, str]) -> None:
-    with pytest.raises(ConfigError, match="segmentation|slim"):
+    with pytest.raises(ConfigError, match=r"segmentation|slim"):
         build_hippocampus_network(**options)  # type: ignore[arg-type]
 
 

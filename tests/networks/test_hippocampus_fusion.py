@@ -1,8 +1,8 @@
 """Shape in the mask and texture in the patch: the fused classifier against each branch, at equal parameters and steps.
 
-A toy in 2D. Each side shows an ellipse somewhere, and the class is whether its length and the contrast of a fine pattern
-in its middle, both at random, are large together. The same pattern lies about outside too, where it means nothing. A
-patch is smaller than the ellipse, so that it shows the pattern but not the length.
+A toy in 2D. Each side shows an ellipse somewhere, and the class is whether its length and the contrast of a fine
+pattern in its middle, both at random, are large together. The same pattern lies about outside too, where it means
+nothing. A patch is smaller than the ellipse, so that it shows the pattern but not the length.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from medresnet3d.losses.multitask import MultitaskLoss, OutputLoss
 from medresnet3d.networks.hippocampus import HippocampusClassifier, PatchDenseNet
 from medresnet3d.networks.residual_unet import ResidualUNet
 
-EDGE, PATCH, PEOPLE = 32, 8, 8
+EDGE, PATCH, PEOPLE, BATCH, SPOTS = 32, 8, 64, 8, 8
 STEPS = {"trunk": 110, "head": 40}
 RATES = (3e-3, 1e-2)
 SHAPE, TEXTURE = r"(segmenter|auxiliary\.shape)\.", r"(patches|auxiliary\.texture)\."
@@ -40,7 +40,7 @@ def draw(rng: np.random.Generator, people: int) -> tuple[Tensor, dict[str, Tenso
             image = inside + 0.2 * rng.standard_normal((EDGE, EDGE))
             near = (np.abs(y - cy) < 5) & (np.abs(x - cx) < 5)
             image += checks * near * 0.5 * (1 + contrast)
-            for py, px in rng.integers(5, EDGE - 5, (4, 2)):
+            for py, px in rng.integers(5, EDGE - 5, (SPOTS, 2)):
                 spot = (np.abs(y - py) < 5) & (np.abs(x - px) < 5) & ~inside
                 image += checks * spot * rng.uniform(0, 1)
             images.append(image)
@@ -84,10 +84,16 @@ def run(
 
 
 def accuracy(arm: str, rate: float, seed: int) -> tuple[float, int]:
-    """Share of 400 new people that are told right, and the parameters of the arm."""
+    """Share of 300 new people that are told right, and the parameters of the arm."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    batches = iter(lambda: draw(rng, PEOPLE), None)
+    people, target = draw(rng, PEOPLE)
+
+    def batch() -> tuple[Tensor, dict[str, Tensor]]:
+        some = torch.from_numpy(rng.integers(PEOPLE, size=BATCH))
+        return people[some], {key: value[some] for key, value in target.items()}
+
+    batches = iter(batch, None)
     net = network(9 if arm == "shape" else 8)
     multitask, trunk, head = MultitaskLoss(CE), STEPS["trunk"], STEPS["head"]
     if arm == "shape":
@@ -100,12 +106,12 @@ def accuracy(arm: str, rate: float, seed: int) -> tuple[float, int]:
         run(net, batches, OutputLoss(CE, 0), rate, head, r"classifier\.")
         run(net, batches, OutputLoss(CE, 0), rate / 10, head, None)
     net.eval()
-    image, target = draw(np.random.default_rng(1000 + seed), 400)
+    image, truth = draw(np.random.default_rng(1000 + seed), 300)
     with torch.no_grad():
         shape, texture, _ = net.look(image)
         logits = {"fused": lambda: net(image), "shape": lambda: net.auxiliary["shape"](shape)}
         logits["texture"] = lambda: net.auxiliary["texture"](texture)
-        right = (logits[arm]().argmax(1) == target["label"]).float().mean()
+        right = (logits[arm]().argmax(1) == truth["label"]).float().mean()
     return float(right), counted(net, arm)
 
 

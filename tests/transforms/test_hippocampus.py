@@ -90,7 +90,7 @@ def scan() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 def test_a_whole_scan_needs_a_point_and_is_labelled_around_it() -> None:
     image, labels, affine, point = scan()
-    with pytest.raises(AmbiguousInputError, match="120 x 120 x 120 mm.*--at"):
+    with pytest.raises(AmbiguousInputError, match=r"120 x 120 x 120 mm.*--at"):
         HippocampusBoxd("image")(LoadVolumed("image")({"image": (image, affine)}))
     assert np.array_equal(answer(image, affine, labels, position=point.tolist()), labels)
 

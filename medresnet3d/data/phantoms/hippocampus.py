@@ -51,7 +51,9 @@ def hippocampus_phantom(seed: int = 0, right: bool = True, noise: float = 40.0) 
     along = np.clip((y - back) / length, 0, 1)  # 0 at the tail, 1 at the head
     middle_x = shape[0] / 2 + rng.uniform(3, 6) * (along - 0.5) + rng.uniform(-2, 2)
     middle_z = shape[2] / 2 - rng.uniform(4, 8) * (along - 0.4) + rng.uniform(-2, 2)
-    radius = np.sqrt(np.maximum(0, 1 - np.abs(2 * along - 1) ** 4)) * (rng.uniform(3.5, 4.5) + rng.uniform(2, 3) * along)
+    radius = np.sqrt(np.maximum(0, 1 - np.abs(2 * along - 1) ** 4)) * (
+        rng.uniform(3.5, 4.5) + rng.uniform(2, 3) * along
+    )
     inside = ((x - middle_x) / 1.3) ** 2 + (z - middle_z) ** 2 < radius**2
     inside &= (y > back) & (y < back + length)
     horn = ((x - middle_x - 4) / 1.6) ** 2 + (z - middle_z - radius - 1.5) ** 2 < 6
