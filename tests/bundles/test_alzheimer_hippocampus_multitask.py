@@ -87,7 +87,7 @@ def test_a_crop_gets_labels_on_its_own_grid_whatever_its_voxels_and_scale(tmp_pa
             affine = phantom.affine[:, [2, 0, 1, 3]] @ np.diag([1, -1, 1, 1.0])
             affine[0, 3] = phantom.image.shape[0]
         nib.save(nib.Nifti1Image(image, affine), tmp_path / f"{name}.nii.gz")
-        maps.append(predictor(str(tmp_path / f"{name}.nii.gz")).label_map)
+        maps.append(predictor(str(tmp_path / f"{name}.nii.gz")).pred)
         assert maps[-1].shape == image.shape
     assert np.mean(maps[0] != maps[1]) < 0.002
     assert np.mean(maps[0] != maps[2][:, ::-1].transpose(1, 2, 0)) < 0.002

@@ -16,12 +16,13 @@ from torch import Tensor, nn
 
 from medresnet3d.engines.staged import training_only
 from medresnet3d.losses.multitask import MultitaskLoss, OutputLoss
+from medresnet3d.metrics.paired import paired_test
 from medresnet3d.networks.hippocampus import HippocampusClassifier, PatchDenseNet
 from medresnet3d.networks.residual_unet import ResidualUNet
 
 EDGE, PATCH, PEOPLE, BATCH, SPOTS = 32, 8, 64, 8, 8
 STEPS = {"trunk": 110, "head": 40}
-RATES = (3e-3, 1e-2)
+RATES = (1e-2, 3e-3)
 SHAPE, TEXTURE = r"(segmenter|auxiliary\.shape)\.", r"(patches|auxiliary\.texture)\."
 CE = nn.CrossEntropyLoss()
 
@@ -115,11 +116,6 @@ def accuracy(arm: str, rate: float, seed: int) -> tuple[float, int]:
     return float(right), counted(net, arm)
 
 
-def best(arm: str, seed: int) -> tuple[float, int]:
-    """With the better of the learning rates, an advantage that the other arms are given alike."""
-    return max(accuracy(arm, rate, seed) for rate in RATES)
-
-
 def test_the_arms_have_equal_parameters() -> None:
     sizes = [counted(network(9 if arm == "shape" else 8), arm) for arm in ("fused", "shape", "texture")]
     assert max(sizes) < 1.1 * min(sizes)
@@ -132,9 +128,12 @@ def test_fusion_beats_each_branch_with_one_seed() -> None:
 
 @pytest.mark.slow
 def test_fusion_beats_each_branch_with_five_seeds() -> None:
-    from medresnet3d.metrics.paired import paired_test
-
-    scores = {arm: [best(arm, seed)[0] for seed in range(5)] for arm in ("fused", "shape", "texture")}
-    print({arm: np.round(values, 3).tolist() for arm, values in scores.items()})
+    """Each arm has its own learning rate, the better of the two with the first seed."""
+    scores: dict[str, list[float]] = {}
+    for arm in ("fused", "shape", "texture"):
+        tried = {rate: accuracy(arm, rate, 0)[0] for rate in RATES}
+        rate = max(tried, key=lambda rate: tried[rate])
+        scores[arm] = [tried[rate], *(accuracy(arm, rate, seed)[0] for seed in range(1, 5))]
+        print(arm, rate, np.round(scores[arm], 3).tolist(), flush=True)
     for arm in ("shape", "texture"):
         assert paired_test(scores["fused"], scores[arm]).difference.low > 0
