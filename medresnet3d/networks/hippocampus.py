@@ -139,11 +139,10 @@ class HippocampusClassifier(StagedNetwork):
         self.pool = LayerChoice(len(patch_size)).average_pool()
         self.dropout = nn.Dropout(dropout)
         shape, texture = sides * segmenter.features, sides * patches.features
-        self.auxiliary = nn.ModuleDict(
-            {"shape": LinearHead(shape, num_classes), "texture": LinearHead(texture, num_classes)}
-        )
+        heads = {"shape": LinearHead(shape, num_classes), "texture": LinearHead(texture, num_classes)}
+        self.auxiliary = nn.ModuleDict(heads)
         self.classifier = LinearHead(shape + texture, num_classes)
-        for head in (*self.auxiliary.values(), self.classifier):
+        for head in (*heads.values(), self.classifier):
             nn.init.zeros_(head.bias)
 
     @torch.jit.unused

@@ -46,7 +46,9 @@ STRENGTHS = {"none": 0.0, "light": 0.5, "medium": 1.0, "strong": 1.5}
 
 
 class HippocampusBoxd(MapTransform):
-    """Add the mask of the crop: all of an image that is one, or a box around the item's point in a larger scan.
+    """Add the mask of the crop: an image that is one, or a box around the item's point in a larger scan.
+
+    Planes of the image's first value that pad a crop on its sides do not belong to it: they would shift the mean.
 
     Args:
         keys: the image (C, i, j, k) as MetaTensor.
@@ -66,11 +68,11 @@ class HippocampusBoxd(MapTransform):
         """Give the item with the mask."""
         item = dict(data)
         image: MetaTensor = item[self.keys[0]]
-        affine, shape = np.asarray(image.affine, dtype=np.float64), image.shape[1:]
+        affine = np.asarray(image.affine, dtype=np.float64)
         point = item.get("position")
         if point is None:
             self._require_crop(image, affine)
-            inside = np.ones(shape, bool)
+            inside = _content(np.asarray(image[0]))
         else:
             inside = self._near(image, affine, point)
         item[self.box_key] = MetaTensor(torch.from_numpy(inside.astype(np.uint8))[None], meta=dict(image.meta))
@@ -104,6 +106,19 @@ class HippocampusBoxd(MapTransform):
                 "y, z in mm, RAS+ (DICOM and ITK are LPS: change the signs of x and y)."
             )
         return inside
+
+
+def _content(array: np.ndarray) -> np.ndarray:
+    """The box (i, j, k) of all values that differ from the corner's; everything where none does."""
+    inside, differs = np.ones(array.shape, bool), array != array.flat[0]
+    for axis in range(3):
+        found = np.flatnonzero(differs.any(tuple(other for other in range(3) if other != axis)))
+        if found.size:
+            place: list[Any] = [None, None, None]
+            place[axis] = slice(None)
+            number = np.arange(array.shape[axis])
+            inside &= ((number >= found[0]) & (number <= found[-1]))[tuple(place)]
+    return inside
 
 
 class NormalizeCropd(MapTransform):

@@ -78,6 +78,19 @@ def test_padding_is_zero_and_the_crop_has_mean_zero_and_deviation_one() -> None:
     assert float(data["image"][0][inside].std()) == pytest.approx(1, abs=0.01)
 
 
+def test_padding_that_a_crop_came_with_changes_nothing() -> None:
+    sides = ((9, 3), (0, 12), (5, 5))
+    image, labels = np.pad(PHANTOM.image, sides), np.pad(PHANTOM.labels, sides)
+    affine = PHANTOM.affine.copy()
+    affine[:3, 3] -= [9, 0, 5]
+    plain, padded = (
+        hippocampus_inference()({"image": pair})["image"].as_tensor()
+        for pair in ((PHANTOM.image, PHANTOM.affine), (image, affine))
+    )
+    torch.testing.assert_close(plain, padded)
+    assert np.array_equal(answer(image, affine, labels), labels)
+
+
 def scan() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """A crop somewhere in a scan of 120 mm, its labels, the affine and a point inside the hippocampus."""
     image, labels = np.full((120,) * 3, 500, np.int16), np.zeros((120,) * 3, np.uint8)

@@ -65,7 +65,9 @@ def hippocampus_phantom(seed: int = 0, right: bool = True, noise: float = 40.0) 
     image = ndimage.gaussian_filter(tissue, 0.5) + noise * rng.standard_normal(shape)
     image, affine = np.rint(image.clip(0)).astype(np.int16), np.eye(4)
     affine[:3, 3] = 1.0
-    return HippocampusPhantom(*(each if right else each[::-1].copy() for each in (image, labels)), affine)
+    if not right:
+        image, labels = image[::-1].copy(), labels[::-1].copy()
+    return HippocampusPhantom(image, labels, affine)
 
 
 def write_hippocampus_crops(folder: str | Path, count: int = 6, seed: int = 0) -> Path:
