@@ -58,8 +58,8 @@ class MaskOnGridd(MapTransform):
                 continue
             mask = LoadVolumed([], label_keys=[key])({key: item[key]})[key]
             part = MetaTensor((mask.as_tensor() > 0).float(), affine=mask.affine)
-            moved: MetaTensor = self.resample(part, dst_affine=image.affine, spatial_size=image.shape[1:])
-            item[key] = MetaTensor((moved.as_tensor() > 0.5).float(), affine=image.affine)
+            moved = self.resample(part, dst_affine=image.affine, spatial_size=image.shape[1:])
+            item[key] = MetaTensor((moved.as_subclass(torch.Tensor) > 0.5).float(), affine=image.affine)
         return item
 
 
