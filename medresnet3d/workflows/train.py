@@ -76,11 +76,11 @@ def train(
     source = run_folder.find_source(bundle, run)
     require_trust(source, trust)
     manifest = data if isinstance(data, Manifest) else load_manifest(Path(data))
-    overrides = run_folder.run_overrides(run, resume, set)
-    check_task(source, manifest, overrides)
     is_main = int(os.environ.get("RANK", "0")) == 0
     if is_main:
         run_folder.check_folder(run, resume)
+    overrides = run_folder.run_overrides(run, resume, set)
+    check_task(source, manifest, overrides)
     overrides = fit_classes(source, manifest, overrides)
     names = (bundle, manifest.path or "MANIFEST", run, overrides, device)
     training = _Training(
