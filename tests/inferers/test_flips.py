@@ -38,3 +38,15 @@ def test_another_inferer_can_do_the_work() -> None:
     whole = FlipInferer(axes=(0,))(IMAGE, net)
     windows = FlipInferer(axes=(0,), inferer=SlidingWindowInferer((6, 8), 1))(IMAGE, net)
     assert torch.allclose(whole, windows, atol=1e-6)
+
+
+def test_logits_of_a_classifier_are_averaged_as_they_are() -> None:
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
+    views = [IMAGE, IMAGE.flip(2), IMAGE.flip(3), IMAGE.flip(2, 3)]
+    expected = sum(net(view) for view in views) / 4
+    answer = FlipInferer(axes=(0, 1))(IMAGE, net)
+    assert answer.shape == (1, 2)
+    assert torch.allclose(answer, expected, atol=1e-6)
+    assert torch.allclose(FlipInferer(axes=(0, 1))(IMAGE.flip(3), net), answer, atol=1e-6)
+    assert not torch.allclose(net(IMAGE), answer, atol=1e-4)
