@@ -22,6 +22,7 @@ ARCHITECTURES: dict[str, Callable[..., ClassifierBase]] = {
     **{f"resnet{depth}": partial(ResNetClassifier, depth) for depth in (10, 18, 34, 50, 101, 152, 200)},
     "resnet18_shortcut_a": partial(ResNetClassifier, 18, shortcut_type="A"),
     "resnet34_shortcut_a": partial(ResNetClassifier, 34, shortcut_type="A"),
+    **{f"resnet{depth}_unpooled": partial(ResNetClassifier, depth, stem_pool=False) for depth in (10, 18)},
     "multi_branch_resnet18": partial(ResNetClassifier, 18, branches=2),
     "multi_branch_resnet50": partial(ResNetClassifier, 50, branches=2),
     **{f"densenet{depth}": partial(DenseNetClassifier, depth=depth) for depth in (121, 169, 201)},

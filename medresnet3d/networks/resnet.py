@@ -208,6 +208,8 @@ class ResNetClassifier(ClassifierBase):
         multiplier: distribution of the random multiplier of several branches.
         shortcut_type: ``"B"``, a projection where the shape changes, as torchvision has it, or ``"A"``, zeros, as
             MedicalNet's 3D ResNet-18 and -34 have it; for networks of one branch.
+        stem_pool: halve the maps behind the stem by max pooling, as published; without it images of 28 voxels keep
+            enough places in the last stages.
         options: see :class:`ClassifierBase`.
 
     Raises:
@@ -229,6 +231,7 @@ class ResNetClassifier(ClassifierBase):
         branches: int = 1,
         multiplier: str = "simplex",
         shortcut_type: str = "B",
+        stem_pool: bool = True,
         **options: Any,
     ) -> None:
         super().__init__(spatial_dims, **options)
@@ -241,7 +244,7 @@ class ResNetClassifier(ClassifierBase):
         self.conv1 = self.layers.conv(in_channels, channels, 7, stride=self.stem_stride)
         self.bn1 = self.layers.normalisation(channels)
         self.act = self.layers.activation(channels)
-        self.maxpool = self.layers.max_pool()
+        self.maxpool = self.layers.max_pool() if stem_pool else nn.Identity()
         stages = []
         for number, blocks in enumerate(repeats):
             planes = scaled(64 * 2**number, self.width)

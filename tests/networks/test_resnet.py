@@ -134,3 +134,13 @@ def test_one_branch_with_its_multiplier_is_the_ordinary_block() -> None:
 def test_a_depth_that_is_not_published_or_no_branch_is_refused(options: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match="give one of 10, 18, 34, 50, 101, 152, 200"):
         ResNetClassifier(**options)
+
+
+def test_without_the_pool_every_stage_sees_twice_as_many_places() -> None:
+    image = torch.zeros(1, 1, 28, 28, 28)
+    pooled, unpooled = (ResNetClassifier(10, width=0.03125, stem_pool=pool).eval() for pool in (True, False))
+    assert pooled.feature_map(image).shape[-3:] == (1, 1, 1)
+    assert unpooled.feature_map(image).shape[-3:] == (2, 2, 2)
+    assert {name: value.shape for name, value in pooled.state_dict().items()} == {
+        name: value.shape for name, value in unpooled.state_dict().items()
+    }
