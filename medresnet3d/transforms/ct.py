@@ -196,7 +196,7 @@ def nodule_cube_training(
         shift: largest shift along each axis, in voxels.
         scale: largest change of the intensity factor from 1.
         noise: largest standard deviation of the noise, in units of the window.
-        augmentation: ``none`` (no shift either), ``light``, ``medium`` or ``strong``.
+        augmentation: ``none`` (no shift either), ``light``, ``medium``, ``strong`` or ``shape``.
         augmentation_mode: ``per_sample``, or ``batched``: the cubes are only shifted here, and the rest is drawn for
             :class:`medresnet3d.transforms.batched.AugmentedBatch`, which carries it out on the device.
 

@@ -1,6 +1,8 @@
-"""Random changes of a cube of chest CT, in four strengths."""
+"""Random changes of a cube of chest CT, in four strengths, and of a shape."""
 
 from __future__ import annotations
+
+import math
 
 from monai.transforms import (
     MapTransform,
@@ -17,6 +19,8 @@ from medresnet3d.errors import ConfigError
 
 #: Strengths of :func:`nodule_cube_augmentation`.
 STRENGTHS = ("none", "light", "medium", "strong")
+#: All that :func:`nodule_cube_augmentation` knows.
+AUGMENTATIONS = (*STRENGTHS, "shape")
 
 
 def nodule_cube_augmentation(strength: str, size: int, scale: float = 0.1, noise: float = 0.02) -> list[MapTransform]:
@@ -29,10 +33,12 @@ def nodule_cube_augmentation(strength: str, size: int, scale: float = 0.1, noise
     light      flips along the three axes, turns by right angles in the three planes, a factor on the intensity, noise
     medium     and, in three of ten cubes, a turn by up to 10 degrees with up to a tenth of scaling; contrast
     strong     the same in six of ten, up to 20 degrees and a fifth, stronger contrast; boxes cut out (coarse dropout)
+    shape      for cubes that hold a label map: flips, turns by right angles and, in eight of ten, by up to 45 degrees
+               with up to a tenth of scaling, empty where nothing was; values stay as they are
     =========  ====================================================================================================
 
     Args:
-        strength: ``none``, ``light``, ``medium`` or ``strong``.
+        strength: ``none``, ``light``, ``medium``, ``strong`` or ``shape``.
         size: n, voxels along each edge.
         scale: largest change of the intensity factor from 1.
         noise: largest standard deviation of the noise.
@@ -40,14 +46,14 @@ def nodule_cube_augmentation(strength: str, size: int, scale: float = 0.1, noise
     Raises:
         ConfigError: if the strength is unknown.
     """
-    if strength not in STRENGTHS:
-        raise ConfigError(f"There is no augmentation {strength!r}; use {', '.join(STRENGTHS)}.")
+    if strength not in AUGMENTATIONS:
+        raise ConfigError(f"There is no augmentation {strength!r}; use {', '.join(AUGMENTATIONS)}.")
+    if strength == "shape":
+        return [*_symmetries(), _affine(0.8, math.pi / 4, 0.1, "zeros")]
     level = STRENGTHS.index(strength)
     if level == 0:
         return []
-    chain: list[MapTransform] = [RandFlipd("image", prob=0.5, spatial_axis=axis) for axis in range(3)]
-    planes = ((0, 1), (0, 2), (1, 2))
-    chain += [RandRotate90d("image", prob=0.5, max_k=3, spatial_axes=plane) for plane in planes]
+    chain = _symmetries()
     if level > 1:
         chain += _deformations(0.3 * (level - 1), level - 1)
     chain += [RandScaleIntensityd("image", factors=scale, prob=0.5), RandGaussianNoised("image", prob=0.5, std=noise)]
@@ -61,16 +67,28 @@ def nodule_cube_augmentation(strength: str, size: int, scale: float = 0.1, noise
     return chain
 
 
+def _symmetries() -> list[MapTransform]:
+    """Flips along the three axes and turns by right angles in the three planes."""
+    flips: list[MapTransform] = [RandFlipd("image", prob=0.5, spatial_axis=axis) for axis in range(3)]
+    planes = ((0, 1), (0, 2), (1, 2))
+    return flips + [RandRotate90d("image", prob=0.5, max_k=3, spatial_axes=plane) for plane in planes]
+
+
+def _affine(prob: float, angle: float, scaling: float, padding_mode: str) -> MapTransform:
+    """A turn by up to ``angle`` (radians) about each axis, with scaling of each by up to ``scaling``."""
+    return RandAffined(
+        "image",
+        prob=prob,
+        rotate_range=(angle,) * 3,
+        scale_range=(scaling,) * 3,
+        mode="bilinear",
+        padding_mode=padding_mode,
+    )
+
+
 def _deformations(prob: float, factor: int) -> list[MapTransform]:
     """A small affine map and a change of contrast; ``factor`` 1 is up to 10 degrees and a tenth of scaling."""
     return [
-        RandAffined(
-            "image",
-            prob=prob,
-            rotate_range=(0.175 * factor,) * 3,
-            scale_range=(0.1 * factor,) * 3,
-            mode="bilinear",
-            padding_mode="border",
-        ),
+        _affine(prob, 0.175 * factor, 0.1 * factor, "border"),
         RandAdjustContrastd("image", prob=prob, gamma=(1 - 0.2 * factor, 1 + 0.25 * factor)),
     ]

@@ -66,5 +66,21 @@ def test_deformation_keeps_the_outside_filled() -> None:
 
 
 def test_unknown_strength_lists_the_names() -> None:
-    with pytest.raises(ConfigError, match="no augmentation 'heavy'; use none, light, medium, strong"):
+    with pytest.raises(ConfigError, match="no augmentation 'heavy'; use none, light, medium, strong, shape"):
         nodule_cube_augmentation("heavy", SIZE)
+
+
+def test_shape_keeps_values_and_fills_with_nothing() -> None:
+    """A label map is turned and scaled, never brightened: its volume changes by the scaling alone."""
+    block = torch.zeros(1, SIZE, SIZE, SIZE)
+    block[:, 5:12, 6:11, 7:10] = 1
+    transform = Compose(nodule_cube_augmentation("shape", SIZE))
+    transform.set_random_state(0)
+    looks = [torch.as_tensor(transform({"image": MetaTensor(block.clone())})["image"]) for _ in range(60)]
+    volumes = np.array([float(look.sum() / block.sum()) for look in looks])
+    assert all(look.min() >= 0 and look.max() <= 1 + 1e-5 for look in looks)
+    assert all(look[:, 0].max() == 0 and look[:, :, :, -1].max() == 0 for look in looks)
+    assert 0.69 < volumes.min() < 0.95 and 1.05 < volumes.max() < 1.4
+    exact = [look for look in looks if set(look.unique().tolist()) == {0.0, 1.0}]
+    assert 3 <= len(exact) <= 25  # in two of ten, nothing is interpolated
+    assert len({each.numpy().tobytes() for each in looks}) > 50
