@@ -7,9 +7,19 @@ import numpy as np
 import pytest
 
 from medresnet3d.data import items
-from medresnet3d.data.phantoms.lidc import graded_nodule, outline, write_lidc, write_nodule_cohort
+from medresnet3d.data.collections.lidc_readings import RATINGS
+from medresnet3d.data.phantoms.lidc import (
+    NoduleLook,
+    graded_nodule,
+    nodule_look,
+    outline,
+    write_lidc,
+    write_nodule_cohort,
+)
 from medresnet3d.data.preparation.prepare import prepare
 from medresnet3d.io import load
+
+RATINGS_SEEN = ("spiculation", "texture", "margin")
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +69,31 @@ def test_a_cohort_holds_out_and_says_what_it_is(tmp_path: Path) -> None:
     manifest = write_nodule_cohort(tmp_path, patients=12, size=24)
     assert {len(items(manifest, section)) for section in ("validation", "test")} <= {2, 3}
     assert json.loads(manifest.read_text())["name"].startswith("phantoms in the layout of LIDC-IDRI")
+
+
+def test_readers_rate_what_is_drawn_and_not_the_grade() -> None:
+    """An opinion follows from the look and the reader alone, and differs by the look."""
+    smooth = NoduleLook("solid", "smooth", 10.0)
+    spiky = NoduleLook("ground_glass", "spiculated", 10.0)
+    assert smooth.rated(np.random.default_rng(0)) == smooth.rated(np.random.default_rng(0))
+    means = [
+        {name: np.mean([look.rated(np.random.default_rng([n]))[name] for n in range(200)]) for name in RATINGS_SEEN}
+        for look in (smooth, spiky)
+    ]
+    assert means[1]["spiculation"] > means[0]["spiculation"] + 1
+    assert means[1]["texture"] < means[0]["texture"] - 2
+    assert means[1]["margin"] < means[0]["margin"] - 1.5
+    for look in (smooth, spiky):
+        for n in range(50):
+            rated = look.rated(np.random.default_rng([n]))
+            assert set(rated) == set(RATINGS) - {"malignancy"}
+            assert all(1 <= value <= RATINGS[name] for name, value in rated.items())
+
+
+def test_atypical_nodules_have_the_margin_of_the_other_class() -> None:
+    looks = [[nodule_look(grade, (0, n), 0.3) for n in range(300)] for grade in (2, 4)]
+    shares = [np.mean([look.margin == "spiculated" for look in group]) for group in looks]
+    assert 0.2 < shares[0] < 0.4 < 0.6 < shares[1] < 0.8
+    assert all(nodule_look(2, (0, n)).margin == "smooth" for n in range(20))
+    plain, odd = nodule_look(5, (1, 1)), nodule_look(5, (1, 1), 1.0)
+    assert (plain.texture, plain.diameter_mm) == (odd.texture, odd.diameter_mm)
