@@ -1,0 +1,287 @@
+"""AdrenalMNIST3D, official split: ``lung_nodule_cnn3d`` with a recipe for shapes, a plain ResNet-18 and a forest.
+
+    python benchmarks/adrenal.py prepare --data adrenalmnist3d --output results
+    python benchmarks/adrenal.py ours --output results --seed 0
+    python benchmarks/adrenal.py plain --output results --seed 0 --cpu-seconds 300
+    python benchmarks/adrenal.py forest --output results
+    python benchmarks/adrenal.py summary --output results
+
+``ours`` does what ``medresnet3d train`` and ``medresnet3d evaluate`` do with the values of ``RECIPE``; the weights are
+those of the last epoch. ``plain`` is MONAI's ResNet-18 of the same width and stem with MedMNIST's recipe, shortened to
+the given processor time (its own, validations included): Adam at 0.001, a tenth from half of the time on and a
+hundredth from three quarters on, batches of 32, the weights of the best validation AUC. ``forest`` sees ten measures of
+the shape. Nothing is chosen on the test cases. A part that has left its file is not run again.
+
+Intervals are 95% percentile bootstrap intervals of the mean over seeds; cases and seeds are drawn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import csv
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.networks.nets import resnet18
+from numpy.typing import NDArray
+from scipy import ndimage
+from skimage.measure import marching_cubes, mesh_surface_area
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.metrics import roc_auc_score
+from torch import nn
+
+from medresnet3d.data import items
+from medresnet3d.data.preparation.prepare import prepare
+from medresnet3d.io import load
+from medresnet3d.io.atomic import atomic_write_text
+from medresnet3d.metrics.classification import weighted_auc
+from medresnet3d.workflows.evaluate import evaluate
+from medresnet3d.workflows.train import train
+
+Array = NDArray[np.float64]
+BUNDLE = "lung_nodule_cnn3d"
+EPOCHS = 40
+WIDTH, STEM_STRIDE = 0.25, 2
+RECIPE: dict[str, Any] = {
+    "arch": "resnet18_unpooled",
+    "stem_stride": STEM_STRIDE,
+    "crop_size_mm": 28,
+    "intensity_range": [0, 1],
+    "shift": 2,
+    "augmentation": "shape",
+    "augmentation_mode": "batched",
+    "loss": {"label_smoothing": 0.1},
+    "batch_size": 32,
+    "learning_rate": 0.003,
+    "weight_decay": 0.05,
+    "max_epochs": EPOCHS,
+    "val_interval": EPOCHS,
+}
+FLIPS = {"_target_": "medresnet3d.inferers.FlipInferer", "axes": [0, 1, 2]}
+ARMS = {
+    "ours": "`lung_nodule_cnn3d`, recipe for shapes",
+    "plain": "ResNet-18, published recipe shortened",
+    "forest": "forest on ten measures of the shape",
+}
+RESAMPLES = 5000
+SUMMARIES = (("test", ""), ("test", "_one_view"), ("validation", ""))
+"""Section and suffix of the answers of each summary."""
+
+
+def masks(manifest: Path, section: str) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """The shapes (n, i, j, k) of one part and their classes (n,)."""
+    listed = items(manifest, section)
+    shapes = np.stack([load(item["image"], constant_ok=True).array > 0 for item in listed])
+    return shapes, np.array([item["label"] for item in listed])
+
+
+def run_ours(options: argparse.Namespace) -> dict[str, Any]:
+    """Train the bundle with one seed and answer the test cases."""
+    run = options.output / f"ours{options.seed}"
+    shutil.rmtree(run, ignore_errors=True)
+    begin = time.process_time()
+    train(BUNDLE, options.manifest, run, device="cpu", set=RECIPE | {"seed": options.seed})
+    seconds = time.process_time() - begin
+    answers: dict[str, Any] = {"cpu_seconds": seconds, "seed": options.seed}
+    for section in ("validation", "test"):
+        for views, inferer in (("", FLIPS), ("_one_view", {"_target_": "monai.inferers.SimpleInferer"})):
+            folder = run / f"{section}{views}"
+            evaluate(run, options.manifest, folder, section=section, device="cpu", set={"inferer": inferer}, n_boot=10)
+            with (folder / "cases.csv").open(encoding="utf-8", newline="") as file:
+                rows = list(csv.DictReader(file))
+            answers[f"{section}{views}"] = [float(row["probability_hyperplasia"]) for row in rows]
+            answers[f"{section}_label"] = [int(row["truth"] == "hyperplasia") for row in rows]
+    return answers
+
+
+def run_plain(options: argparse.Namespace) -> dict[str, Any]:
+    """Train a plain ResNet-18 for the given processor time and answer the test cases."""
+    parts = {section: masks(options.manifest, section) for section in ("training", "validation", "test")}
+    images, labels = (torch.from_numpy(array) for array in parts["training"])
+    torch.manual_seed(options.seed)
+    network = resnet18(
+        spatial_dims=3,
+        n_input_channels=1,
+        num_classes=2,
+        widen_factor=WIDTH,
+        conv1_t_stride=STEM_STRIDE,
+        no_max_pool=True,
+    )
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    begin, best, epochs, kept = time.process_time(), -1.0, 0, copy.deepcopy(network.state_dict())
+    share = 0.0
+    while share < 1:
+        network.train()
+        for batch in torch.randperm(len(images)).split(32):
+            share = (time.process_time() - begin) / options.cpu_seconds
+            optimizer.param_groups[0]["lr"] = 1e-3 * 0.1 ** ((share >= 0.5) + (share >= 0.75))
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(network(images[batch][:, None].float()), labels[batch]).backward()
+            optimizer.step()
+        epochs += 1
+        auc = float(roc_auc_score(parts["validation"][1], probabilities(network, parts["validation"][0])))
+        if auc > best:
+            best, kept = auc, copy.deepcopy(network.state_dict())
+    network.load_state_dict(kept)
+    seconds = time.process_time() - begin
+    answers: dict[str, Any] = {"cpu_seconds": seconds, "seed": options.seed, "epochs": epochs}
+    for section in ("validation", "test"):
+        answers[section] = probabilities(network, parts[section][0]).tolist()
+        answers[f"{section}_label"] = parts[section][1].tolist()
+    return answers
+
+
+def probabilities(network: nn.Module, shapes: NDArray[np.bool_]) -> Array:
+    """Probability of class 1 for each shape (n, i, j, k), (n,)."""
+    network.eval()
+    with torch.inference_mode():
+        logits = [network(batch[:, None].float()) for batch in torch.from_numpy(shapes).split(64)]
+    return torch.cat(logits).softmax(1)[:, 1].double().numpy()
+
+
+def measures(shape: NDArray[np.bool_]) -> list[float]:
+    """Ten measures of a mask (i, j, k), in voxels: size, surface, extents along its axes, thickness, compactness."""
+    volume = float(shape.sum())
+    vertices, faces, _, _ = marching_cubes(np.pad(shape, 1).astype(np.float32), 0.5)
+    surface = float(mesh_surface_area(vertices, faces))
+    points = np.argwhere(shape).astype(float)
+    extents = np.sqrt(np.linalg.eigvalsh(np.cov(points.T)))
+    depth = ndimage.distance_transform_edt(np.pad(shape, 1))[1:-1, 1:-1, 1:-1][shape]
+    box = float(np.prod(np.ptp(points, axis=0) + 1))
+    sphericity = np.pi ** (1 / 3) * (6 * volume) ** (2 / 3) / surface
+    return [volume, surface, *extents, depth.max(), depth.mean(), depth.std(), volume / box, sphericity]
+
+
+def run_forest(options: argparse.Namespace) -> dict[str, Any]:
+    """Fit a random forest on the measures of the training shapes and answer the test cases."""
+    parts = {section: masks(options.manifest, section) for section in ("training", "validation", "test")}
+    table = {section: np.array([measures(shape) for shape in shapes]) for section, (shapes, _) in parts.items()}
+    begin = time.process_time()
+    forest = RandomForestClassifier(500, min_samples_leaf=5, class_weight="balanced", random_state=options.seed)
+    forest.fit(table["training"], parts["training"][1])
+    answers: dict[str, Any] = {"cpu_seconds": time.process_time() - begin, "seed": options.seed}
+    for section in ("validation", "test"):
+        answers[section] = forest.predict_proba(table[section])[:, 1].tolist()
+        answers[f"{section}_label"] = parts[section][1].tolist()
+    return answers
+
+
+def drawn_means(scores: Array, label: NDArray[np.int64], weights: Array, rng: np.random.Generator) -> dict[str, Array]:
+    """Mean AUC and accuracy over drawn seeds on drawn cases.
+
+    Args:
+        scores: probabilities of class 1, (seeds, n).
+        label: classes (n,).
+        weights: how often each case is drawn, (resamples, n).
+        rng: draws the seeds.
+
+    Returns:
+        ``auc`` and ``accuracy``, each (resamples,).
+    """
+    counts = rng.multinomial(len(scores), np.full(len(scores), 1 / len(scores)), size=len(weights)) / len(scores)
+    auc = np.stack([weighted_auc(weights, label == 1, score) for score in scores], axis=1)
+    right = ((scores > 0.5) == (label == 1)).astype(float)
+    return {"auc": (auc * counts).sum(1), "accuracy": (weights @ right.T / weights.sum(1)[:, None] * counts).sum(1)}
+
+
+def summarise(output: Path, section: str = "test", views: str = "") -> dict[str, Any]:
+    """Mean over seeds of each arm, and differences from ours, with intervals over cases and seeds."""
+    rng = np.random.default_rng(0)
+    summary: dict[str, Any] = {}
+    drawn: dict[str, dict[str, Array]] = {}
+    weights: Array | None = None
+    for arm in ARMS:
+        files = [json.loads(path.read_text()) for path in sorted(output.glob(f"{arm}_seed?.json"))]
+        if not files:
+            continue
+        label = np.array(files[0][f"{section}_label"])
+        assert all(file[f"{section}_label"] == label.tolist() for file in files)
+        if weights is None:
+            weights = rng.multinomial(len(label), np.full(len(label), 1 / len(label)), size=RESAMPLES).astype(float)
+        scores = np.array([file.get(f"{section}{views}", file[section]) for file in files])
+        drawn[arm] = drawn_means(scores, label, weights, rng)
+        aucs = [float(roc_auc_score(label, score)) for score in scores]
+        summary[arm] = {
+            "seeds": len(files),
+            "cpu_seconds": float(np.mean([file["cpu_seconds"] for file in files])),
+            "auc": {"each": aucs, "mean": float(np.mean(aucs)), "interval": interval(drawn[arm]["auc"])},
+            "accuracy": {
+                "mean": float(((scores > 0.5) == (label == 1)).mean()),
+                "interval": interval(drawn[arm]["accuracy"]),
+            },
+            "auc_of_mean_probability": float(roc_auc_score(label, scores.mean(0))),
+        }
+    for arm in list(summary)[1:]:
+        difference = drawn["ours"]["auc"] - drawn[arm]["auc"]
+        mean = summary["ours"]["auc"]["mean"] - summary[arm]["auc"]["mean"]
+        summary[arm]["ours_is_ahead_by"] = {"mean": mean, "interval": interval(difference)}
+    return summary
+
+
+def interval(values: Array) -> list[float]:
+    return [float(value) for value in np.percentile(values, (2.5, 97.5))]
+
+
+def table(summary: dict[str, Any]) -> str:
+    """The summary as Markdown."""
+    lines = [
+        "| arm | seeds | CPU s | AUC | accuracy | ours is ahead by (AUC) |",
+        "| --- | --- | ---: | --- | --- | --- |",
+    ]
+    for arm, row in summary.items():
+        ahead = row.get("ours_is_ahead_by")
+        cells = [ARMS[arm], row["seeds"], f"{row['cpu_seconds']:.0f}", shown(row["auc"]), shown(row["accuracy"])]
+        lines.append("| " + " | ".join(map(str, [*cells, shown(ahead) if ahead else ""])) + " |")
+    return "\n".join(lines)
+
+
+def shown(value: dict[str, Any]) -> str:
+    return "{:.3f} ({:.3f} to {:.3f})".format(value["mean"], *value["interval"])
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "ours": run_ours,
+    "plain": run_plain,
+    "forest": run_forest,
+}
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=["prepare", *PARTS, "summary"])
+    parser.add_argument("--data", type=Path, help="folder with adrenalmnist3d.npz, for prepare")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cpu-seconds", type=float, default=300.0)
+    options = parser.parse_args()
+    options.manifest = options.output / "data" / "manifest.json"
+    return options
+
+
+def main() -> None:
+    options = parse_arguments()
+    torch.set_num_threads(1)
+    result = options.output / f"{options.part}_seed{options.seed}.json"
+    if options.part == "prepare":
+        prepare("medmnist", options.data, options.manifest, options={"name": "adrenalmnist3d"})
+    elif options.part == "summary":
+        summary = {f"{section}{views}": summarise(options.output, section, views) for section, views in SUMMARIES}
+        atomic_write_text(options.output / "summary.json", json.dumps(summary, indent=1) + "\n")
+        for name, rows in summary.items():
+            print(f"{name}\n\n{table(rows)}\n")
+    elif not result.exists():
+        answers = PARTS[options.part](options)
+        atomic_write_text(result, json.dumps(answers) + "\n")
+        auc = roc_auc_score(answers["test_label"], answers["test"])
+        print(f"{result.stem}: test AUC {auc:.3f}, {answers['cpu_seconds']:.0f} CPU s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,231 @@
+"""Dice of nodules on real CT cubes in cross-validation: VoxResNet and MONAI's UNet at equal CPU time, and a threshold.
+
+    python benchmarks/nodule_segmentation.py --data lung_nodule_ct/manifest.json --out results --arm voxresnet --fold 0
+    python benchmarks/nodule_segmentation.py --data lung_nodule_ct/manifest.json --out results --arm unet --fold 0
+    python benchmarks/nodule_segmentation.py --data lung_nodule_ct/manifest.json --out results --arm threshold --fold 0
+    python benchmarks/nodule_segmentation.py --out results --arm summary
+
+Both networks see the same cubes with the same augmentation, loss, optimiser and schedule (AdamW, warm-up, cosine, by
+the processor time of one thread), and the average of their weights answers. Settings were fixed before any result was
+seen. ``threshold`` is the piece at the middle of what is brighter than a value after smoothing; both are chosen on the
+training folds. Intervals are 95% percentile bootstrap intervals over cubes. A fold that has left its file is not run
+again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import math
+import time
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from brain_tissue import update_average
+from monai.losses import DiceCELoss
+from monai.networks.nets import UNet
+from monai.transforms import MapTransform, RandAffined, RandFlipd, RandRotate90d, RandScaleIntensityd
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import nn
+
+from medresnet3d.data import items
+from medresnet3d.engines.precision import Precision
+from medresnet3d.io import load
+from medresnet3d.io.atomic import atomic_write_text
+from medresnet3d.losses.deep_supervision import FadingDeepSupervisionLoss
+from medresnet3d.networks.voxresnet import VoxResNet, build_voxresnet
+from medresnet3d.transforms.batched import BatchedAugmentation
+
+SEED = 0
+PATCH = 32  # voxels along each edge of what is trained on, around the middle
+SHIFT = 4  # voxels by which it is moved at most
+BATCH = 8
+RATE = 3e-3  # largest learning rate, of both
+AUXILIARY = (0.1, 200)  # weight of VoxResNet's auxiliary losses, and the steps over which it fades
+FREEZE_NORM_AFTER = 0.15  # of the time, in VoxResNet
+SMOOTHING = (0.0, 0.7, 1.2)  # of the threshold, voxels
+Batch = tuple[torch.Tensor, torch.Tensor]
+Cube = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+
+
+def make_network(arm: str) -> nn.Module:
+    """VoxResNet as the default of ``brain_tissue_voxresnet``, or a UNet with residual units, for two classes."""
+    torch.manual_seed(SEED)
+    if arm == "unet":
+        return UNet(3, 1, 2, (16, 32, 64, 128), (2, 2, 2), num_res_units=2, norm="batch")
+    return build_voxresnet(3, 1, 2, width=16, norm=("batch", {"momentum": 0.03}), identity_share=0.5)
+
+
+def cubes(manifest: Path, section: str, fold: int, folds: int) -> list[Cube]:
+    """Images and masks (i, j, k) of one side of a fold."""
+    listed = items(manifest, section, fold=fold, folds=folds, seed=SEED)
+    return [
+        (load(item["image"]).array, (load(item["mask"], constant_ok=True).array > 0).astype(np.uint8))
+        for item in listed
+    ]
+
+
+def scaled(image: NDArray[np.uint8]) -> torch.Tensor:
+    """An image (i, j, k) of bytes as (1, i, j, k) with values 0 to 1."""
+    return torch.from_numpy(image.astype(np.float32) / 255)[None]
+
+
+def augmentation() -> BatchedAugmentation:
+    """Flips, turns by right angles, small turns and scaling of image and label, and a factor on the image."""
+    keys = ("image", "label")
+    chain: list[MapTransform] = [RandFlipd(keys, 0.5, axis) for axis in range(3)]
+    chain += [RandRotate90d(keys, 0.5, 3, plane) for plane in ((0, 1), (0, 2), (1, 2))]
+    modes = {"mode": ("bilinear", "nearest"), "padding_mode": ("border", "zeros")}
+    chain.append(RandAffined(keys, 0.3, (0.2,) * 3, scale_range=(0.1,) * 3, **modes))
+    return BatchedAugmentation([*chain, RandScaleIntensityd("image", 0.1, prob=0.5)]).set_random_state(SEED)
+
+
+def batches(known: list[Cube]) -> Iterator[Batch]:
+    """Endless augmented batches of images and labels, each (B, 1, n, n, n)."""
+    rng, augment = np.random.default_rng(SEED), augmentation()
+    pairs = [(scaled(image), torch.from_numpy(mask.astype(np.float32))[None]) for image, mask in known]
+    while True:
+        images, labels = [], []
+        for index in rng.integers(len(pairs), size=BATCH):
+            image, label = pairs[index]
+            starts = [(size - PATCH) // 2 + int(rng.integers(-SHIFT, SHIFT + 1)) for size in image.shape[1:]]
+            cut = (slice(None), *(slice(start, start + PATCH) for start in starts))
+            images.append(image[cut])
+            labels.append(label[cut])
+        batch = augment({"image": torch.stack(images), "label": torch.stack(labels)})
+        yield batch["image"], batch["label"]
+
+
+def train(arm: str, known: list[Cube], seconds: float) -> tuple[nn.Module, int]:
+    """Train for ``seconds`` of processor time and give the averaged network."""
+    network = make_network(arm).train()
+    average = copy.deepcopy(network)
+    weight, steps = AUXILIARY
+    loss_function = FadingDeepSupervisionLoss(
+        DiceCELoss(softmax=True, to_onehot_y=True, include_background=False, batch=True), steps, weight
+    ).train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=1e-2)
+    precision, device = Precision("auto"), torch.device("cpu")
+    source, begin, iteration, progress = batches(known), time.process_time(), 0, 0.0
+    while progress < 1:
+        for group in optimizer.param_groups:
+            group["lr"] = RATE * min(1.0, (iteration + 1) / 30) * 0.5 * (1 + math.cos(math.pi * progress))
+        if isinstance(network, VoxResNet) and progress > FREEZE_NORM_AFTER and not network.norm_frozen:
+            network.freeze_norm()
+        image, label = next(source)
+        with precision.active(device):
+            outputs = network(image)
+            outputs = [output.float() for output in (outputs if isinstance(outputs, list) else [outputs])]
+            loss = loss_function(outputs, label)
+            optimizer.zero_grad()
+            loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+        optimizer.step()
+        update_average(average, network, iteration)
+        iteration += 1
+        progress = (time.process_time() - begin) / seconds
+    return average.eval(), iteration
+
+
+def dice(answer: NDArray[Any], truth: NDArray[Any]) -> float:
+    return float(2 * (answer & (truth > 0)).sum() / max(1, answer.sum() + (truth > 0).sum()))
+
+
+def middle_piece(bright: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The connected piece that is nearest to the middle of a mask (i, j, k)."""
+    pieces, count = ndimage.label(bright)
+    if not count:
+        return bright
+    offsets = np.stack(np.nonzero(pieces), axis=1) - (np.array(bright.shape) - 1) / 2
+    nearest = np.argmin((offsets**2).sum(1))
+    return pieces == pieces[pieces > 0][nearest]
+
+
+def threshold_scores(known: list[Cube], unseen: list[Cube]) -> tuple[list[float], dict[str, float]]:
+    """Dice of the piece at the middle, with the value and the smoothing that suit the known cubes best."""
+
+    def score(cube: Cube, sigma: float, value: float) -> float:
+        smooth = ndimage.gaussian_filter(cube[0].astype(np.float32), sigma) if sigma else cube[0]
+        return dice(middle_piece(smooth > value), cube[1])
+
+    choices = list(product(SMOOTHING, np.arange(60, 220, 20).tolist()))
+    means = [np.mean([score(cube, *choice) for cube in known[::3]]) for choice in choices]
+    sigma, value = choices[int(np.argmax(means))]
+    return [score(cube, sigma, value) for cube in unseen], {"sigma": sigma, "value": value}
+
+
+def network_scores(network: nn.Module, unseen: list[Cube]) -> list[float]:
+    """Dice of a network's answer on whole cubes."""
+    scores = []
+    with torch.inference_mode(), Precision("auto").active(torch.device("cpu")):
+        for image, mask in unseen:
+            logits = network(scaled(image)[None]).float()
+            scores.append(dice((logits[0, 1] > logits[0, 0]).numpy(), mask))
+    return scores
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Learn from all folds but one and measure on that one."""
+    known, unseen = (
+        cubes(options.data, section, options.fold, options.folds) for section in ("training", "validation")
+    )
+    if options.arm == "threshold":
+        scores, settings = threshold_scores(known, unseen)
+        return {"dice": scores, "settings": settings}
+    network, iterations = train(options.arm, known, options.cpu_seconds)
+    count = sum(parameter.numel() for parameter in network.parameters())
+    return {
+        "dice": network_scores(network, unseen),
+        "cpu_seconds": options.cpu_seconds,
+        "iterations": iterations,
+        "parameters": count,
+    }
+
+
+def summarise(folder: Path) -> dict[str, Any]:
+    """Mean Dice over all cubes of each arm, and of the differences cube by cube."""
+    scores: dict[str, NDArray[np.float64]] = {}
+    for arm in ("voxresnet", "unet", "threshold"):
+        found = [json.loads(path.read_text()) for path in sorted(folder.glob(f"{arm}_fold?.json"))]
+        if found:
+            scores[arm] = np.array([value for fold in found for value in fold["dice"]])
+    summary = {arm: {"cubes": len(values), **estimate(values)} for arm, values in scores.items()}
+    for arm in list(scores)[1:]:
+        summary[f"voxresnet - {arm}"] = estimate(scores["voxresnet"] - scores[arm])
+    return summary
+
+
+def estimate(values: NDArray[np.float64], resamples: int = 10000) -> dict[str, Any]:
+    rng = np.random.default_rng(SEED)
+    means = values[rng.integers(len(values), size=(resamples, len(values)))].mean(1)
+    return {"mean": float(values.mean()), "interval": [float(v) for v in np.percentile(means, (2.5, 97.5))]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="manifest of a classification set with masks")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--arm", choices=["voxresnet", "unet", "threshold", "summary"], required=True)
+    parser.add_argument("--fold", type=int, default=0)
+    parser.add_argument("--folds", type=int, default=3)
+    parser.add_argument("--cpu-seconds", type=float, default=75.0)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.arm == "summary":
+        print(json.dumps(summarise(options.out), indent=1))
+        return
+    path = options.out / f"{options.arm}_fold{options.fold}.json"
+    if not path.exists():
+        result = run(options)
+        atomic_write_text(path, json.dumps(result) + "\n")
+        print(f"{path.stem}: mean Dice {np.mean(result['dice']):.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
