@@ -36,6 +36,7 @@ from scipy import ndimage
 from skimage.measure import marching_cubes, mesh_surface_area
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
+from table import ADRENAL, adrenal_table
 from torch import nn
 
 from medresnet3d.data import items
@@ -66,11 +67,6 @@ RECIPE: dict[str, Any] = {
     "val_interval": EPOCHS,
 }
 FLIPS = {"_target_": "medresnet3d.inferers.FlipInferer", "axes": [0, 1, 2]}
-ARMS = {
-    "ours": "`lung_nodule_cnn3d`, recipe for shapes",
-    "plain": "ResNet-18, published recipe shortened",
-    "forest": "forest on ten measures of the shape",
-}
 RESAMPLES = 5000
 
 
@@ -192,7 +188,7 @@ def summarise(output: Path) -> dict[str, Any]:
     summary: dict[str, Any] = {}
     drawn: dict[str, dict[str, Array]] = {}
     weights: Array | None = None
-    for arm in ARMS:
+    for arm in ADRENAL:
         files = [json.loads(path.read_text()) for path in sorted(output.glob(f"{arm}_seed?.json"))]
         if not files:
             continue
@@ -223,23 +219,6 @@ def interval(values: Array) -> list[float]:
     return [float(value) for value in np.percentile(values, (2.5, 97.5))]
 
 
-def table(summary: dict[str, Any]) -> str:
-    """The summary as Markdown."""
-    lines = [
-        "| arm | seeds | CPU s | AUC | accuracy | ours is ahead by (AUC) |",
-        "| --- | --- | ---: | --- | --- | --- |",
-    ]
-    for arm, row in summary.items():
-        ahead = row.get("ours_is_ahead_by")
-        cells = [ARMS[arm], row["seeds"], f"{row['cpu_seconds']:.0f}", shown(row["auc"]), shown(row["accuracy"])]
-        lines.append("| " + " | ".join(map(str, [*cells, shown(ahead) if ahead else ""])) + " |")
-    return "\n".join(lines)
-
-
-def shown(value: dict[str, Any]) -> str:
-    return "{:.3f} ({:.3f} to {:.3f})".format(value["mean"], *value["interval"])
-
-
 PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "ours": run_ours,
     "plain": run_plain,
@@ -267,8 +246,8 @@ def main() -> None:
         prepare("medmnist", options.data, options.manifest, options={"name": "adrenalmnist3d"})
     elif options.part == "summary":
         summary = summarise(options.output)
-        atomic_write_text(options.output / "summary.json", json.dumps(summary, indent=1) + "\n")
-        print(table(summary))
+        atomic_write_text(options.output / "adrenal.json", json.dumps(summary, indent=1) + "\n")
+        print(adrenal_table(summary))
     elif not result.exists():
         answers = PARTS[options.part](options)
         atomic_write_text(result, json.dumps(answers) + "\n")

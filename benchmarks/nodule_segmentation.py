@@ -32,6 +32,7 @@ from monai.networks.nets import UNet
 from monai.transforms import MapTransform, RandAffined, RandFlipd, RandRotate90d, RandScaleIntensityd
 from numpy.typing import NDArray
 from scipy import ndimage
+from table import NODULE_MASKS, comparison_table
 from torch import nn
 
 from medresnet3d.data import items
@@ -191,7 +192,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 def summarise(folder: Path) -> dict[str, Any]:
     """Mean Dice over all cubes of each arm, and of the differences cube by cube."""
     scores: dict[str, NDArray[np.float64]] = {}
-    for arm in ("voxresnet", "unet", "threshold"):
+    for arm in NODULE_MASKS:
         found = [json.loads(path.read_text()) for path in sorted(folder.glob(f"{arm}_fold?.json"))]
         if found:
             scores[arm] = np.array([value for fold in found for value in fold["dice"]])
@@ -211,14 +212,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="manifest of a classification set with masks")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--arm", choices=["voxresnet", "unet", "threshold", "summary"], required=True)
+    parser.add_argument("--arm", choices=[*NODULE_MASKS, "summary"], required=True)
     parser.add_argument("--fold", type=int, default=0)
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--cpu-seconds", type=float, default=75.0)
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.arm == "summary":
-        print(json.dumps(summarise(options.out), indent=1))
+        summary = summarise(options.out)
+        atomic_write_text(options.out / "nodule_segmentation.json", json.dumps(summary, indent=1) + "\n")
+        print(comparison_table(summary, NODULE_MASKS, "mean Dice"))
         return
     path = options.out / f"{options.arm}_fold{options.fold}.json"
     if not path.exists():

@@ -1,11 +1,11 @@
-"""Put what the inference benchmarks have measured into the page of benchmarks, as Markdown tables.
+"""Put what the benchmarks have measured into the page of benchmarks, as Markdown tables.
 
     python benchmarks/table.py RESULTS
     python benchmarks/table.py RESULTS --write docs/benchmarks.md
 
-``RESULTS`` is the folder that ``sliding_window.py`` and ``resident_predictor.py`` were given as ``--out``. The page has
-a place for each table, between ``<!-- NAME -->`` and ``<!-- end of NAME -->``; a place whose benchmarks have not run
-stays as it is.
+``RESULTS`` is the folder that ``sliding_window.py``, ``resident_predictor.py``, ``adrenal.py``, ``lung_nodule.py`` or
+``nodule_segmentation.py`` was given for its results. The page has a place for each table, between ``<!-- NAME -->`` and
+``<!-- end of NAME -->``; a place whose benchmarks have not run stays as it is.
 """
 
 from __future__ import annotations
@@ -31,6 +31,22 @@ NAMES = {
 """What is said of each ``sliding_window_<key>.json``."""
 SAME = {"mri-unet": 0.9995, "mri-voxresnet": 0.9995}
 """Our goal for the share of voxels with the same label, where the windows are the same."""
+ADRENAL = {
+    "ours": "`lung_nodule_cnn3d`, recipe for shapes",
+    "plain": "ResNet-18, published recipe shortened",
+    "forest": "forest on ten measures of the shape",
+}
+NODULES = {
+    "network": "`lung_nodule_cnn3d`, slim ResNet-18",
+    "plain": "plain ResNet-10, equal time",
+    "reference": "support vector machine, sees the mask",
+}
+NODULE_MASKS = {
+    "voxresnet": "VoxResNet of width 16",
+    "unet": "MONAI's UNet, equal time",
+    "threshold": "threshold, piece at the middle",
+}
+"""What is said of each arm; the first is ours."""
 PLACES = {
     "mri": ("mri-unet", "mri-voxresnet", "mri-default-mri-unet", "mri-default-mri-voxresnet"),
     "ct": ("ct",),
@@ -109,6 +125,33 @@ def resident_table(row: Row) -> str:
     return "\n".join([*lines, "", f"{facts}; {equal} label maps."])
 
 
+def adrenal_table(row: Row) -> str:
+    """Means over seeds of AUC and accuracy, and what ours is ahead by."""
+    lines = [
+        "| arm | seeds | CPU s | AUC | accuracy | ours is ahead by (AUC) |",
+        "| --- | --- | ---: | --- | --- | --- |",
+    ]
+    for arm, one in row.items():
+        ahead = one.get("ours_is_ahead_by")
+        figures = [_estimate(one["auc"]), _estimate(one["accuracy"]), _estimate(ahead) if ahead else ""]
+        lines.append("| " + " | ".join([ADRENAL[arm], str(one["seeds"]), f"{one['cpu_seconds']:.0f}", *figures]) + " |")
+    return "\n".join(lines)
+
+
+def comparison_table(row: Row, names: dict[str, str], figure: str) -> str:
+    """One figure of each arm, and what the first is ahead by."""
+    ours = next(iter(names))
+    lines = [f"| arm | {figure} | ours is ahead by |", "| --- | --- | --- |"]
+    for arm in (arm for arm in names if arm in row):
+        ahead = row.get(f"{ours} - {arm}")
+        lines.append(f"| {names[arm]} | {_estimate(row[arm])} | {_estimate(ahead) if ahead else ''} |")
+    return "\n".join(lines)
+
+
+def _estimate(value: Row) -> str:
+    return "{:.3f} ({:.3f} to {:.3f})".format(value["mean"], *value["interval"])
+
+
 def _goal(goal: float | None, reached: float | None, unit: str) -> str:
     if goal is None:
         return ""
@@ -129,6 +172,9 @@ def tables(folder: Path) -> dict[str, str]:
     one_row: dict[str, tuple[str, Callable[[Row], str]]] = {
         "memory": ("sliding_window_ct-memory", memory_table),
         "resident": ("resident", resident_table),
+        "adrenal": ("adrenal", adrenal_table),
+        "nodules": ("lung_nodule", lambda row: comparison_table(row["summary"], NODULES, "mean AUC of five folds")),
+        "nodule-masks": ("nodule_segmentation", lambda row: comparison_table(row, NODULE_MASKS, "mean Dice")),
     }
     for place, (name, make) in one_row.items():
         row = read(folder, name)
