@@ -83,7 +83,7 @@ def augmentation() -> BatchedAugmentation:
     chain: list[MapTransform] = [RandFlipd(keys, 0.5, axis) for axis in range(3)]
     chain += [RandRotate90d(keys, 0.5, 3, plane) for plane in ((0, 1), (0, 2), (1, 2))]
     modes = {"mode": ("bilinear", "nearest"), "padding_mode": ("border", "zeros")}
-    chain.append(RandAffined(keys, 0.3, (0.2,) * 3, scale_range=(0.1,) * 3, **modes))
+    chain.append(RandAffined(keys, prob=0.3, rotate_range=(0.2,) * 3, scale_range=(0.1,) * 3, **modes))
     return BatchedAugmentation([*chain, RandScaleIntensityd("image", 0.1, prob=0.5)]).set_random_state(SEED)
 
 

@@ -35,6 +35,7 @@ ADRENAL = {
     "ours": "`lung_nodule_cnn3d`, recipe for shapes",
     "plain": "ResNet-18, published recipe shortened",
     "forest": "forest on ten measures of the shape",
+    "depth": "mean depth of the shape alone, logistic regression",
 }
 NODULES = {
     "network": "`lung_nodule_cnn3d`, slim ResNet-18",
