@@ -7,9 +7,9 @@
 
 Both networks see the same cubes with the same augmentation, loss, optimiser and schedule (AdamW, warm-up, cosine, by
 the processor time of one thread), and the average of their weights answers. Settings were fixed before any result was
-seen. ``threshold`` is the piece at the middle of what is brighter than a value after smoothing; both are chosen on the
-training folds. Intervals are 95% percentile bootstrap intervals over cubes. A fold that has left its file is not run
-again.
+seen. ``threshold`` is the piece at the middle of what is brighter than a value after smoothing, within a ball; value,
+smoothing and radius are chosen on the training folds. Intervals are 95% percentile bootstrap intervals over cubes. A
+fold that has left its file is not run again.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,8 @@ BATCH = 8
 RATE = 3e-3  # largest learning rate, of both
 AUXILIARY = (0.1, 200)  # weight of VoxResNet's auxiliary losses, and the steps over which it fades
 FREEZE_NORM_AFTER = 0.15  # of the time, in VoxResNet
-SMOOTHING = (0.0, 0.7, 1.2)  # of the threshold, voxels
+SMOOTHING = (0.0, 1.0)  # of the threshold, voxels
+RADII = (6, 9, 12, 16)  # of the ball around the middle that its answer lies in, voxels
 Batch = tuple[torch.Tensor, torch.Tensor]
 Cube = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
@@ -143,22 +145,28 @@ def middle_piece(bright: NDArray[np.bool_]) -> NDArray[np.bool_]:
     pieces, count = ndimage.label(bright)
     if not count:
         return bright
-    offsets = np.stack(np.nonzero(pieces), axis=1) - (np.array(bright.shape) - 1) / 2
-    nearest = np.argmin((offsets**2).sum(1))
-    return pieces == pieces[pieces > 0][nearest]
+    nearest = np.argmin(np.where(pieces > 0, from_middle(bright.shape), np.inf))
+    return pieces == pieces.ravel()[nearest]
+
+
+@cache
+def from_middle(shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Distance of each voxel from the middle of a volume, in voxels."""
+    axes = [np.arange(size) - (size - 1) / 2 for size in shape]
+    return np.sqrt(sum(offset**2 for offset in np.meshgrid(*axes, indexing="ij")))
 
 
 def threshold_scores(known: list[Cube], unseen: list[Cube]) -> tuple[list[float], dict[str, float]]:
-    """Dice of the piece at the middle, with the value and the smoothing that suit the known cubes best."""
+    """Dice of the piece at the middle, with the value, smoothing and ball that suit the known cubes best."""
 
-    def score(cube: Cube, sigma: float, value: float) -> float:
+    def score(cube: Cube, sigma: float, value: float, radius: float) -> float:
         smooth = ndimage.gaussian_filter(cube[0].astype(np.float32), sigma) if sigma else cube[0]
-        return dice(middle_piece(smooth > value), cube[1])
+        return dice(middle_piece((smooth > value) & (from_middle(smooth.shape) < radius)), cube[1])
 
-    choices = list(product(SMOOTHING, np.arange(60, 220, 20).tolist()))
-    means = [np.mean([score(cube, *choice) for cube in known[::3]]) for choice in choices]
-    sigma, value = choices[int(np.argmax(means))]
-    return [score(cube, sigma, value) for cube in unseen], {"sigma": sigma, "value": value}
+    choices = list(product(SMOOTHING, range(60, 220, 20), RADII))
+    means = [np.mean([score(cube, *choice) for cube in known[::4]]) for choice in choices]
+    sigma, value, radius = choices[int(np.argmax(means))]
+    return [score(cube, sigma, value, radius) for cube in unseen], {"sigma": sigma, "value": value, "radius": radius}
 
 
 def network_scores(network: nn.Module, unseen: list[Cube]) -> list[float]:
