@@ -47,7 +47,7 @@ from medresnet3d.transforms.batched import BatchedAugmentation
 SEED = 0
 PATCH = 32  # voxels along each edge of what is trained on, around the middle
 SHIFT = 4  # voxels by which it is moved at most
-BATCH = 8
+BATCH = 4
 RATE = 3e-3  # largest learning rate, of both
 AUXILIARY = (0.1, 200)  # weight of VoxResNet's auxiliary losses, and the steps over which it fades
 FREEZE_NORM_AFTER = 0.15  # of the time, in VoxResNet
