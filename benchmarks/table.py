@@ -174,6 +174,7 @@ def tables(folder: Path) -> dict[str, str]:
         "memory": ("sliding_window_ct-memory", memory_table),
         "resident": ("resident", resident_table),
         "adrenal": ("adrenal", adrenal_table),
+        "adrenal-holdout": ("holdout/adrenal", adrenal_table),
         "nodules": ("lung_nodule", lambda row: comparison_table(row["summary"], NODULES, "mean AUC of five folds")),
         "nodule-masks": ("nodule_segmentation", lambda row: comparison_table(row, NODULE_MASKS, "mean Dice")),
     }
