@@ -8,6 +8,7 @@ from functools import partial
 from medresnet3d.names import require_name
 from medresnet3d.networks.alexnet import AlexNet
 from medresnet3d.networks.classifier_base import ClassifierBase
+from medresnet3d.networks.conv_pool import ConvPool
 from medresnet3d.networks.densenet import DenseNetClassifier
 from medresnet3d.networks.googlenet import GoogLeNet
 from medresnet3d.networks.inception_v3 import InceptionV3
@@ -27,6 +28,8 @@ ARCHITECTURES: dict[str, Callable[..., ClassifierBase]] = {
     "multi_branch_resnet50": partial(ResNetClassifier, 50, branches=2),
     **{f"densenet{depth}": partial(DenseNetClassifier, depth=depth) for depth in (121, 169, 201)},
     "alexnet": AlexNet,
+    "cnn_6c_2s": partial(ConvPool, (6,)),
+    "cnn_6c_2s_12c_2s": partial(ConvPool, (6, 12)),
     **{f"vgg{depth}": partial(VGG, depth) for depth in (11, 13, 16, 19)},
     **{f"vgg{depth}_bn": partial(VGG, depth, norm="batch") for depth in (11, 13, 16, 19)},
     "googlenet": GoogLeNet,
@@ -69,7 +72,7 @@ def build_classifier(
         size: ``"paper"`` for the published number of channels, ``"slim"`` for a quarter of it.
         width: factor on the number of channels, in place of ``size``.
         stem_stride: stride of the first convolution: 2 as published, 1 for small cubes. AlexNet takes twice that; VGG
-            starts without a stride and takes no notice.
+            and the ``cnn_*`` start without a stride and take no notice.
         act: activation, and ``"maxout"``; by default that of the architecture (see
             :class:`~medresnet3d.networks.classifier_base.ClassifierBase`, as for the next three).
         norm: normalisation, or (name, options); by default that of the architecture.
