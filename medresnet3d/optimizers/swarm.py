@@ -200,6 +200,10 @@ class PSO(Swarm):
         inertia: inertia at the first and at the last iteration (Shi & Eberhart 1998).
         acceleration: towards the particle's own and towards the common best.
         max_velocity: largest step in a dimension, as a share of its width.
+        start: first positions, shape (population, dims), clipped to the bounds; by default drawn uniformly.
+
+    Raises:
+        ConfigError: as :class:`Swarm`, if the largest step is not positive, or the first positions have another shape.
     """
 
     _memory = ("velocities", "pbest", "pbest_fitness")
@@ -215,6 +219,7 @@ class PSO(Swarm):
         inertia: Sequence[float] = (0.9, 0.4),
         acceleration: float = 2.0,
         max_velocity: float = 0.2,
+        start: ArrayLike | None = None,
     ) -> None:
         super().__init__(bounds, population, iterations, seed)
         if not max_velocity > 0:
@@ -222,11 +227,19 @@ class PSO(Swarm):
         self.inertia = (0.7298, 0.7298) if constriction else (float(inertia[0]), float(inertia[1]))
         self.acceleration = 1.49618 if constriction else acceleration
         self.max_velocity = max_velocity * (self.high - self.low)
+        if start is not None:
+            self.positions = self._given(start)
         # without a velocity the first leader would stay where it is, and be measured again
-        start = np.random.default_rng((seed, 0, 1)).uniform(-1, 1, self.positions.shape)
-        self.velocities = start * self.max_velocity
+        push = np.random.default_rng((seed, 0, 1)).uniform(-1, 1, self.positions.shape)
+        self.velocities = push * self.max_velocity
         self.pbest = self.positions.copy()
         self.pbest_fitness = np.full(population, np.inf)
+
+    def _given(self, start: ArrayLike) -> Array:
+        positions = np.array(start, dtype=float)
+        if positions.shape != self.positions.shape:
+            raise ConfigError(f"start has the shape {positions.shape}; give positions of shape {self.positions.shape}.")
+        return np.clip(positions, self.low, self.high)
 
     def _move(self, fitness: Array, generator: np.random.Generator) -> Array:
         better = fitness < self.pbest_fitness
