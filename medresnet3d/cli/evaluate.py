@@ -31,11 +31,17 @@ def evaluate(
     device: DeviceOption = "auto",
     overrides: SetOption = None,
     trust: TrustOption = False,
+    against: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="BUNDLE|RUN", help="Another run or bundle to compare with on the same cases; repeatable."),
+    ] = None,
 ) -> int:
     """Compare a bundle's answers with the truth: figures with intervals over patients, tables and a report."""
     from medresnet3d.workflows.evaluate import evaluate as run
 
-    result = run(bundle, data, output, section=section, device=device, set=overrides or (), trust=trust)
+    result = run(
+        bundle, data, output, section=section, device=device, set=overrides or (), trust=trust, against=against or ()
+    )
     _show(result)
     return int(result.exit_code)
 
@@ -47,6 +53,8 @@ def _show(result: Evaluation) -> None:
             print(f"{name}: " + ", ".join(f"{metric} {estimate}" for metric, estimate in value.items()))
         else:
             print(f"{name}: {value}" + (f" ({value.note})" if value.note else ""))
+    if result.side_by_side is not None:
+        print("", *result.side_by_side.lines(), result.side_by_side.about, "", sep="\n")
     for warning in result.warnings:
         print(f"Warning: {warning}", file=sys.stderr)
     for case, error in result.errors.items():

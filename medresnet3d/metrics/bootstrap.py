@@ -99,3 +99,28 @@ def _estimate(value: float, resampled: NDArray[np.float64], count: int) -> Estim
 def ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:
     """Divide, with NaN where the denominator is zero."""
     return np.divide(numerator, denominator, out=np.full(np.shape(numerator), np.nan), where=denominator != 0)
+
+
+def paired_intervals(
+    first: Statistic, second: Statistic, patients: Patients, n_boot: int = 1000, seed: int = 0
+) -> dict[str, Estimate]:
+    """Give the differences of two methods' figures on the same cases, second minus first, with 95% intervals.
+
+    In each resample both see the same patients, so that what makes a case hard for both does not widen the interval.
+
+    Args:
+        first: figures for weighted cases, see :func:`bootstrap_intervals`.
+        second: those of the other method, by the same names.
+        patients: patient of every case, (N,).
+        n_boot: number of resamples.
+        seed: seed of the draws.
+    """
+
+    def difference(weights: Weights) -> dict[str, NDArray[np.float64]]:
+        before, after = first(weights), second(weights)
+        return {name: after[name] - before[name] for name in before}
+
+    over_all = difference(np.ones((1, len(patients))))
+    return bootstrap_intervals(
+        {name: float(value[0]) for name, value in over_all.items()}, difference, patients, n_boot, seed
+    )

@@ -145,6 +145,7 @@ def evaluation_report(
     what: Mapping[str, Any],
     metrics: Mapping[str, Any],
     cases: Sequence[Mapping[str, Any]] = (),
+    comparison: Sequence[Block] = (),
     figures: Sequence[Figure] = (),
     best: Sequence[CaseCard] = (),
     worst: Sequence[CaseCard] = (),
@@ -162,6 +163,7 @@ def evaluation_report(
         what: what was run: bundle, version, weights (hash), data, section, ...
         metrics: estimates by metric (classification, regression) or by structure and metric (segmentation).
         cases: one record a case (or case and structure) for the table.
+        comparison: other trainings on the same cases, shown below the metrics.
         figures: plots, e.g. of :func:`classification_figures`.
         best: cards of the best cases.
         worst: cards of the worst cases, shown first.
@@ -178,6 +180,7 @@ def evaluation_report(
     blocks: list[Block] = [Warnings(warnings)]
     if metrics:
         blocks += [metric_tiles(metrics), Heading("Metrics", method), metric_table(metrics, "With 95% intervals")]
+    blocks += comparison
     if figures:
         blocks.append(Figures(list(figures)))
     for heading, cards in (("Cases without an answer", failed), ("Worst cases", worst), ("Best cases", best)):

@@ -27,6 +27,7 @@ from medresnet3d.workflows.evaluation_data import choose_items, past_patients, p
 from medresnet3d.workflows.prediction import Prediction
 from medresnet3d.workflows.predictor import Predictor
 from medresnet3d.workflows.scoring import Scorer, match_labels, scorer_for
+from medresnet3d.workflows.side_by_side import SideBySide, compare_side_by_side, find_rivals
 
 SHOWN = 4
 """Number of worst and of best cases shown with pictures."""
@@ -48,6 +49,7 @@ class Evaluation(dict[str, Any]):
         errors: why other cases have no answer, by case.
         warnings: what the reader must know.
         report: the HTML report.
+        side_by_side: other trainings on the same cases; ``None`` where there are none.
     """
 
     def __init__(self, metrics: Mapping[str, Any], output: Path, section: str) -> None:
@@ -59,6 +61,7 @@ class Evaluation(dict[str, Any]):
         self.errors: dict[str, str] = {}
         self.warnings: list[str] = []
         self.report = output / "report.html"
+        self.side_by_side: SideBySide | None = None
 
     @property
     def size(self) -> str:
@@ -82,6 +85,7 @@ def evaluate(
     device: str = "auto",
     set: Mapping[str, Any] | Iterable[str] = (),
     trust: bool = False,
+    against: Iterable[PathLike] = (),
     n_boot: int = 1000,
     seed: int = 0,
 ) -> Evaluation:
@@ -102,6 +106,8 @@ def evaluate(
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
         set: values of the bundle's configuration ids, as a mapping or ``id=value`` texts.
         trust: accept a bundle from elsewhere although the inspection found something.
+        against: runs or bundles that answer the same cases as they are (``set`` is not for them), to be compared with
+            this one; the rivals that a RUN trained itself are there anyway.
         n_boot: number of bootstrap resamples.
         seed: seed of the resamples.
 
@@ -128,11 +134,19 @@ def evaluate(
     if predictor.task != "regression":
         labels, warnings = match_labels(manifest.labels, predictor.labels, manifest.where)
         notes += warnings
+    rivals = find_rivals(Path(bundle_or_run), map(Path, against))
     run = _Run(predictor, scorer_for(predictor, labels), Path(output))
     for item in track(chosen, "evaluation"):
         run.answer(item)
     notes += past_warnings(chosen, past, name)
-    return run.finish(manifest, name, chosen, notes, (n_boot, seed), time.perf_counter() - started)
+    side = None
+    if rivals and run.answered:
+        own, resampling = Path(bundle_or_run), (n_boot, seed)
+        side = compare_side_by_side(
+            own, run.scorer, rivals, chosen, manifest, device=device, trust=trust, resampling=resampling
+        )
+        notes += side.warnings
+    return run.finish(manifest, name, chosen, notes, side, (n_boot, seed), time.perf_counter() - started)
 
 
 @dataclass
@@ -202,12 +216,14 @@ class _Run:
         section: str,
         chosen: Sequence[Mapping[str, Any]],
         notes: list[str],
+        side: SideBySide | None,
         resampling: tuple[int, int],
         seconds: float,
     ) -> Evaluation:
         """Compute the figures over all cases and write everything."""
         result = Evaluation(self.scorer.metrics(*resampling) if self.answered else {}, self.output, section)
         result.cases, result.errors = len(self.answered), self.errors
+        result.side_by_side = side
         result.patients = len({str(item.get("patient") or item["case"]) for item in self.answered})
         result.warnings = [*notes, *(self.scorer.notes() if self.answered else [])]
         if self.errors:
@@ -222,6 +238,7 @@ class _Run:
         _write_csv(self.output / "cases.csv", [*self.scorer.rows, *_failed_rows(self.errors)])
         content = {**what, "interval": f"{method}, seed {resampling[1]}", "metrics": _plain(result)}
         content |= {"warnings": result.warnings, "errors": self.errors, "disclaimer": DISCLAIMER}
+        content |= {} if side is None else {"side_by_side": side.as_dict()}
         atomic_write_text(self.output / "metrics.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
         for name, table in (self.scorer.files() if self.answered else {}).items():
             atomic_write_text(self.output / name, table)
@@ -230,6 +247,7 @@ class _Run:
             self.output,
             what=what,
             metrics=result,
+            comparison=[] if side is None else side.blocks(),
             cases=[*self.scorer.rows, *_failed_rows(self.errors)],
             figures=self.scorer.figures() if self.answered else [],
             worst=worst,

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from medresnet3d.data.manifest import Manifest
 
 CONFIG, ENVIRONMENT = "config.json", "environment.json"
+#: Id, and folder in a run, of the same training with other values.
+RIVALS = "rivals"
 #: Ids that say where and how fast to compute, but not what.
 RUNTIME_IDS = ("bundle_root", "cache_dir", "data", "dataset_dir", "device", "num_workers", "output_dir")
 HANDLERS = "medresnet3d.engines.train_handlers"
@@ -212,3 +214,15 @@ def find_source(bundle: str | os.PathLike[str], run: Path) -> Path:
     if run.resolve() in folder.parents:
         raise ConfigError(f"{folder} lies in the run's own folder {run}; choose another folder with -o.")
     return folder
+
+
+def own_name(config: Mapping[str, Any]) -> str | None:
+    """Return the name of the rival that a training configuration is itself; ``None`` if it is none of them.
+
+    Args:
+        config: content of a ``train.json`` or of a run's ``config.json``.
+    """
+    for name, changes in (config.get(RIVALS) or {}).items():
+        if all(config.get(key) == value for key, value in changes.items()):
+            return str(name)
+    return None

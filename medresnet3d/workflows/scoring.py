@@ -10,11 +10,14 @@ import numpy as np
 from medresnet3d.errors import DataError
 from medresnet3d.metrics import (
     case_metrics,
+    classification,
     classification_metrics,
+    regression,
     regression_metrics,
     segmentation_summary,
     summary_notes,
 )
+from medresnet3d.metrics.bootstrap import Statistic, ratio
 from medresnet3d.reports import (
     CaseCard,
     Figure,
@@ -49,6 +52,9 @@ class Scorer(Protocol):
 
     def metrics(self, n_boot: int, seed: int) -> dict[str, Any]:
         """Give the figures of merit over all cases with intervals."""
+
+    def statistic(self, cases: Sequence[str]) -> Statistic:
+        """Give a function from weights (B, N) of these N cases to the task's figures, for paired intervals."""
 
     def figures(self) -> list[Figure]:
         """Draw the plots over all cases."""
@@ -124,6 +130,12 @@ def _list(names: Sequence[str]) -> str:
     return ", ".join(names)
 
 
+def _places(rows: Sequence[Mapping[str, Any]], cases: Sequence[str]) -> list[int]:
+    """Where each of the cases is among the rows."""
+    places = {row["case"]: place for place, row in enumerate(rows)}
+    return [places[case] for case in cases]
+
+
 class SegmentationScorer(Scorer):
     """Compares label maps: Dice, HD95, surface Dice, volumes; see :func:`medresnet3d.metrics.case_metrics`."""
 
@@ -155,6 +167,12 @@ class SegmentationScorer(Scorer):
     def metrics(self, n_boot: int, seed: int) -> dict[str, Any]:
         """Average over cases for each structure, with intervals."""
         return dict(segmentation_summary(self.rows, n_boot, seed))
+
+    def statistic(self, cases: Sequence[str]) -> Statistic:
+        """Give the mean Dice of weighted cases; a case without any structure does not count."""
+        dice = np.asarray([_mean_dice([row for row in self.rows if row["case"] == case]) for case in cases])
+        known = np.isfinite(dice)
+        return lambda weights: {"dice": ratio(weights[:, known] @ dice[known], weights[:, known].sum(axis=1))}
 
     def figures(self) -> list[Figure]:
         """Draw Dice and HD95 of every case."""
@@ -229,6 +247,12 @@ class ClassificationScorer(Scorer):
         patients = [row["patient"] or row["case"] for row in self.rows]
         return dict(classification_metrics(self._prob, self._label, patients, self._names, n_boot, seed))
 
+    def statistic(self, cases: Sequence[str]) -> Statistic:
+        """Give accuracy, AUC, ... of weighted cases."""
+        chosen = _places(self.rows, cases)
+        prob, label = np.asarray(self._prob, dtype=float)[chosen], np.asarray(self._label)[chosen]
+        return lambda weights: classification.weighted_values(weights, prob, label)
+
     def figures(self) -> list[Figure]:
         """Draw confusion matrix, ROC and reliability plot."""
         return classification_figures(np.asarray(self._prob), np.asarray(self._label), self._names)
@@ -286,6 +310,12 @@ class RegressionScorer(Scorer):
         patients = [row["patient"] or row["case"] for row in self.rows]
         answers, truths = ([row[key] for row in self.rows] for key in ("answer", "truth"))
         return dict(regression_metrics(answers, truths, patients, n_boot, seed))
+
+    def statistic(self, cases: Sequence[str]) -> Statistic:
+        """Give mean absolute error, ... of weighted cases."""
+        chosen = _places(self.rows, cases)
+        answers, truths = (np.asarray([row[key] for row in self.rows], float)[chosen] for key in ("answer", "truth"))
+        return lambda weights: regression.weighted_values(weights, answers, truths)
 
     def figures(self) -> list[Figure]:
         """Draw estimates against the truth, and the differences over it."""

@@ -53,6 +53,10 @@ def train(
     (versions, seed, data), ``metrics.csv``, ``tensorboard/``, ``checkpoints/{last,best}.pt``, ``report.html`` and
     ``bundle/``, which ``infer`` and ``evaluate`` take. Under ``torchrun`` the processes share the work.
 
+    Where the configuration has an id ``rivals`` (name to values of ids), the same is then trained with each of these
+    values in ``rivals/NAME``, each a run folder of its own, for ``evaluate`` to compare with; one that is this run
+    itself is left out. An id ``budget`` (name to number: what a run spends) is recorded in ``environment.json``.
+
     Args:
         bundle: a name from ``bundle list``, a bundle folder or a run folder.
         data: the manifest.
@@ -99,8 +103,35 @@ def train(
         run_folder.set_handler_options(parser.get(), resume=True)
     _run(training, parser, is_new=is_main and not resume)
     if is_main:
-        _finish(training, _name_device(parser))
+        _finish(training, parser)
+    _train_rivals(training, parser.get(), resume, trust)
     return run
+
+
+def _train_rivals(training: _Training, config: Mapping[str, Any], resume: bool, trust: bool) -> None:
+    """Train the same with other values of some ids, as the id `rivals` says, for `evaluate` to compare with."""
+    from medresnet3d.engines.trainer import TrainingInterrupted
+
+    own = run_folder.own_name(config)
+    for name, changes in (config.get(run_folder.RIVALS) or {}).items():
+        if name == own:
+            continue
+        folder = training.run / run_folder.RIVALS / name
+        begun = resume and (folder / run_folder.ENVIRONMENT).is_file()
+        values = {**training.overrides, **changes, run_folder.RIVALS: {}}
+        try:
+            train(
+                training.bundle,
+                training.manifest,
+                folder,
+                resume=begun,
+                device=training.device,
+                set=values,
+                trust=trust,
+            )
+        except TrainingInterrupted as stop:
+            what = str(stop).partition(" Go on with: ")[0]
+            raise TrainingInterrupted(f"{what} Go on with: {training.resume_command}") from None
 
 
 def check_task(bundle: Path, manifest: Manifest, overrides: Mapping[str, Any]) -> None:
@@ -191,16 +222,18 @@ def _name_device(parser: ConfigParser) -> str:
     return describe_device(torch.device(parser.get_parsed_content("device")))
 
 
-def _finish(training: _Training, device: str) -> None:
+def _finish(training: _Training, parser: ConfigParser) -> None:
     """Write the ready bundle and the report of a run that has come to its end."""
     from medresnet3d.engines.checkpoint import load_checkpoint
     from medresnet3d.reports import training_report
 
-    run = training.run
+    run, device = training.run, _name_device(parser)
     best = load_checkpoint(run / "checkpoints" / "best.pt")
     last = load_checkpoint(run / "checkpoints" / "last.pt")
     environment = run_folder.read_json(run / run_folder.ENVIRONMENT)
     environment["result"] = {"device": device} | {key: last["trainer"][key] for key in ("iteration", "precision")}
+    if "budget" in parser:
+        environment["budget"] = dict(parser.get_parsed_content("budget"))
     run_folder.write_json(environment, run / run_folder.ENVIRONMENT)
     history = last["session"]["history"]
     chosen = next((row for row in history if row["epoch"] == last["session"]["best_epoch"]), history[-1])
