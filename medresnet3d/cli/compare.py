@@ -38,7 +38,8 @@ def compare(
     preset: Annotated[
         str | None,
         typer.Option(
-            help="survey-activations, -losses, -optimisers, -schedules, -normalisation, -regularisation, -all."
+            help="survey-activations, -losses, -optimisers, -schedules, -normalisation, -regularisation, -all; "
+            "lung-networks, -paper."
         ),
     ] = None,
     baseline: Annotated[

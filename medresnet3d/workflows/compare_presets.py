@@ -22,6 +22,7 @@ from medresnet3d.workflows.compare_grid import Factor, make_arms
 from medresnet3d.workflows.compare_summary import BASELINE
 
 ALL = "survey-all"
+SURVEY = "survey-"
 _PRESETS = Path(__file__).with_name("comparison_presets.json")
 
 
@@ -85,7 +86,7 @@ def compare_preset(
         folder = Path(output).resolve()
         check_folder(folder)
         parts = {}
-        for each in presets():
+        for each in (one for one in presets() if one.startswith(SURVEY)):
             parts[each] = _compare_one(bundle, data, folder / each, each, options, trust)
             _write_overview(Survey(folder, parts))
         return Survey(folder, parts)

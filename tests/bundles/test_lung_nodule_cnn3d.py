@@ -35,6 +35,7 @@ def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> Non
     shared = (
         "arch",
         "size",
+        "width",
         "stem_stride",
         "activation",
         "normalisation",

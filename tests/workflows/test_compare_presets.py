@@ -18,7 +18,7 @@ from medresnet3d.networks.layers.activations import resolve_activation
 from medresnet3d.optimizers import RULES, SCHEDULES
 from medresnet3d.transforms.ct_augmentation import STRENGTHS
 from medresnet3d.workflows.compare_grid import named_variants
-from medresnet3d.workflows.compare_presets import Survey, preset_factor, presets
+from medresnet3d.workflows.compare_presets import SURVEY, Survey, preset_factor, presets
 from tests.workflows.toy_bundle import write_cubes, write_toy_bundle
 
 SETTINGS = [
@@ -66,6 +66,7 @@ def test_the_47_parts_of_the_survey_are_all_there() -> None:
     counts = {
         name: len(preset["levels"].keys() - baselines.get(name, set()) - extra.get(name, set()))
         for name, preset in presets().items()
+        if name.startswith(SURVEY)
     }
     assert counts == {
         "survey-activations": 9,
@@ -85,12 +86,12 @@ def test_an_unknown_preset_names_the_nearest() -> None:
 
 def test_parts_that_a_bundle_does_not_have_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = {
-        "rates": {
+        "survey-rates": {
             "title": "Rates",
             "factor": "rate",
             "levels": {"high": {"learning_rate": 0.01}, "low": {"learning_rate": 0.001}, "odd": {"oddness": 1}},
         },
-        "batches": {
+        "survey-batches": {
             "title": "Batches",
             "factor": "batch",
             "levels": {"four": {"batch_size": 4}, "two": {"batch_size": 2}},
@@ -103,12 +104,12 @@ def test_parts_that_a_bundle_does_not_have_are_left_out(tmp_path: Path, monkeypa
     survey = medresnet3d.compare(bundle, manifest, tmp_path / "out", preset="survey-all", **options)
     assert isinstance(survey, Survey)
     assert survey.exit_code == ExitCode.OK
-    assert [arm.name for arm in survey.parts["rates"].summary.arms] == ["high", "low"]
-    assert "odd was left out" in survey.parts["rates"].report.read_text()
-    assert "Small ones." in survey.parts["batches"].report.read_text()
+    assert [arm.name for arm in survey.parts["survey-rates"].summary.arms] == ["high", "low"]
+    assert "odd was left out" in survey.parts["survey-rates"].report.read_text()
+    assert "Small ones." in survey.parts["survey-batches"].report.read_text()
     overview = survey.report.read_text()
-    assert 'href="rates/report.html"' in overview and "Batches" in overview
-    assert survey.conclusion.startswith("rates: ")
+    assert 'href="survey-rates/report.html"' in overview and "Batches" in overview
+    assert survey.conclusion.startswith("survey-rates: ")
 
 
 @pytest.mark.slow
@@ -128,3 +129,19 @@ def test_the_whole_survey_runs_on_phantoms(tmp_path: Path) -> None:
     }
     assert errors == {}
     shutil.rmtree(tmp_path / "out")
+
+
+def test_the_lung_networks_are_six_of_about_a_million_parameters() -> None:
+    counts = {}
+    for level, ids in preset_factor("lung-networks").levels.items():
+        with torch.device("meta"):
+            network = load_config(find_bundle("lung_nodule_cnn3d"), ("inference.json",), ids).get_parsed_content(
+                "network_def"
+            )
+        counts[level] = sum(parameter.numel() for parameter in network.parameters())
+    assert set(counts) == {"densenet121", "xception", "resnet50", "mobilenet_v1", "vgg16", "vgg19"}
+    assert all(abs(count - 1e6) < 1e5 for count in counts.values()), counts
+    published = preset_factor("lung-networks-paper").levels
+    assert {level: ids["arch"] for level, ids in published.items()} == {
+        level: ids["arch"] for level, ids in preset_factor("lung-networks").levels.items()
+    }
