@@ -6,7 +6,8 @@ import pytest
 from numpy.typing import NDArray
 
 from medresnet3d.metrics import bootstrap_intervals, patient_weights
-from medresnet3d.metrics.bootstrap import Statistic, Weights
+from medresnet3d.metrics.bootstrap import Statistic, Weights, paired_intervals
+from medresnet3d.metrics.classification import weighted_values
 
 
 def _mean_statistic(values: NDArray[Any]) -> Statistic:
@@ -100,3 +101,20 @@ def test_an_interval_beside_its_figure_is_said_to_be_so() -> None:
     largest = {"x": -1.0}
     shifted = bootstrap_intervals(largest, lambda weights: {"x": np.zeros(len(weights))}, patients, n_boot=50)
     assert "lies beside it" in shifted["x"].note
+
+
+def test_a_paired_interval_is_narrower_where_both_find_the_same_cases_hard() -> None:
+    rng = np.random.default_rng(0)
+    label = np.arange(120) % 2
+    hard = rng.normal(0, 2, 120)
+    scores = [1 / (1 + np.exp(-(2 * label - 1 + hard + rng.normal(0, 0.1, 120)))) for _ in range(2)]
+    probs = [np.stack([1 - score, score], axis=1) for score in scores]
+    people = list(range(120))
+    found = paired_intervals(
+        lambda weights: weighted_values(weights, probs[0], label),
+        lambda weights: weighted_values(weights, probs[1], label),
+        people,
+    )["auc"]
+    assert found.low < found.value < found.high and found.high - found.low < 0.03
+    same = paired_intervals(*[lambda weights: weighted_values(weights, probs[0], label)] * 2, people)["auc"]
+    assert (same.value, same.low, same.high) == (0.0, 0.0, 0.0)

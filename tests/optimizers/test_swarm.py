@@ -270,3 +270,12 @@ def test_wrong_options_fitness_and_states_are_refused() -> None:
         PSO(BOX, 6).load_state_dict(PSO(BOX, 5).state_dict())
     with pytest.raises(ConfigError, match="velocities of the saved state"):
         PSO(BOX, 5).load_state_dict(Whale(BOX, 5).state_dict())
+
+
+def test_a_swarm_starts_where_it_is_told_to_and_inside_the_bounds() -> None:
+    start = np.linspace(-1.5, 1.5, 12).reshape(4, 3)
+    swarm = PSO([(-1, 1)] * 3, 4, 10, start=start)
+    np.testing.assert_array_equal(swarm.ask(), np.clip(start, -1, 1))
+    np.testing.assert_array_equal(swarm.pbest, swarm.ask())
+    with pytest.raises(ConfigError, match=r"start has the shape \(3, 4\)"):
+        PSO([(-1, 1)] * 3, 4, 10, start=start.T)

@@ -84,3 +84,14 @@ def test_shape_keeps_values_and_fills_with_nothing() -> None:
     exact = [look for look in looks if set(look.unique().tolist()) == {0.0, 1.0}]
     assert 3 <= len(exact) <= 25  # in two of ten, nothing is interpolated
     assert len({each.numpy().tobytes() for each in looks}) > 50
+
+
+@pytest.mark.parametrize("strength", STRENGTHS[1:])
+def test_a_plane_is_varied_within_itself(strength: str) -> None:
+    plane = cube()[..., 7]
+    transform = Compose(nodule_cube_augmentation(strength, SIZE, spatial_dims=2))
+    transform.set_random_state(0)
+    found = [torch.as_tensor(transform({"image": MetaTensor(plane)})["image"]) for _ in range(20)]
+    assert all(image.shape == plane.shape for image in found)
+    peaks = {tuple(np.unravel_index(int(image[0].argmax()), plane.shape[1:])) for image in found}
+    assert len(peaks) >= 4, "the ball comes to lie in several quarters"

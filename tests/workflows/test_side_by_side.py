@@ -11,8 +11,6 @@ import pytest
 import torch
 
 from medresnet3d.errors import DataError
-from medresnet3d.metrics.bootstrap import paired_intervals
-from medresnet3d.metrics.classification import weighted_values
 from medresnet3d.workflows.evaluate import evaluate
 from medresnet3d.workflows.run_folder import own_name
 from medresnet3d.workflows.side_by_side import find_rivals
@@ -139,20 +137,3 @@ def test_regressions_are_compared_by_their_error(tmp_path: Path, cubes: Path) ->
     own, other = found.side_by_side.entrants
     assert other.difference is not None
     assert other.difference.value == pytest.approx(other.figures["mae"].value - own.figures["mae"].value)
-
-
-def test_a_paired_interval_is_narrower_where_both_find_the_same_cases_hard() -> None:
-    rng = np.random.default_rng(0)
-    label = np.arange(120) % 2
-    hard = rng.normal(0, 2, 120)
-    scores = [1 / (1 + np.exp(-(2 * label - 1 + hard + rng.normal(0, 0.1, 120)))) for _ in range(2)]
-    probs = [np.stack([1 - score, score], axis=1) for score in scores]
-    people = list(range(120))
-    found = paired_intervals(
-        lambda weights: weighted_values(weights, probs[0], label),
-        lambda weights: weighted_values(weights, probs[1], label),
-        people,
-    )["auc"]
-    assert found.low < found.value < found.high and found.high - found.low < 0.03
-    same = paired_intervals(*[lambda weights: weighted_values(weights, probs[0], label)] * 2, people)["auc"]
-    assert (same.value, same.low, same.high) == (0.0, 0.0, 0.0)

@@ -281,3 +281,42 @@ def test_a_bundle_without_our_handlers_is_refused(bundle: Path, manifest: Path, 
     (plain / "configs" / "train.json").write_text(json.dumps(config))
     with pytest.raises(ConfigError, match="does not use medresnet3d"):
         train(plain, manifest, tmp_path / "run")
+
+
+@pytest.fixture
+def contested(bundle: Path, tmp_path: Path) -> Path:
+    """The toy bundle with another learning rate as its rival, and one that is the bundle itself."""
+    folder = tmp_path / "contested"
+    shutil.copytree(bundle, folder)
+    config = read(folder / "configs" / "train.json")
+    config |= {"max_epochs": 1, "budget": {"steps_in_all": 3}}
+    config["rivals"] = {"fast": {"learning_rate": 0.01}, "slow": {"learning_rate": 0.001}}
+    (folder / "configs" / "train.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_rivals_are_trained_beside_the_run(contested: Path, manifest: Path, tmp_path: Path) -> None:
+    run = train(contested, manifest, tmp_path / "run")
+    assert [path.name for path in (run / "rivals").iterdir()] == ["slow"]
+    rival = run / "rivals" / "slow"
+    assert read(rival / "config.json")["learning_rate"] == 0.001 and read(rival / "config.json")["rivals"] == {}
+    assert not (rival / "rivals").exists()
+    assert read(run / "environment.json")["budget"] == {"steps_in_all": 3}
+    one, other = (load_network(folder).state_dict() for folder in (run, rival))
+    assert any(not torch.equal(value, other[name]) for name, value in one.items())
+    alone = train(contested, manifest, tmp_path / "alone", set={"rivals": {}})
+    assert not (alone / "rivals").exists()
+
+
+def test_an_interrupted_rival_names_the_command_of_the_whole_run(
+    contested: Path, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: Any, **options: Any) -> Path:
+        raise TrainingInterrupted("Stopped after iteration 1. Go on with: medresnet3d train a part of it")
+
+    monkeypatch.setattr("medresnet3d.workflows.train.train", interrupted)
+    with pytest.raises(TrainingInterrupted) as stop:
+        train(contested, manifest, tmp_path / "run")
+    command = f"medresnet3d train {contested} --data {manifest} -o {tmp_path / 'run'} --resume"
+    assert str(stop.value) == f"Stopped after iteration 1. Go on with: {command}"
+    assert (tmp_path / "run" / "bundle").is_dir(), "what is trained can be used"

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import nibabel
 import pytest
 
 from medresnet3d.data import items
-from medresnet3d.data.phantoms.cube_cohort import write_nodule_cubes
+from medresnet3d.data.phantoms.cube_cohort import NODULES, write_nodule_cubes, write_tumour_cubes
 from medresnet3d.errors import ConfigError
 
 
@@ -32,3 +33,12 @@ def test_cohort_has_both_classes_in_every_section_and_repeats_by_seed(tmp_path: 
 def test_too_few_cubes(tmp_path: Path, cubes: int) -> None:
     with pytest.raises(ConfigError, match="even and larger"):
         write_nodule_cubes(tmp_path, cubes=cubes)
+
+
+def test_tumours_are_told_from_structures_of_a_healthy_lung(tmp_path: Path) -> None:
+    manifest = write_tumour_cubes(tmp_path, cubes=24, size=16)
+    kinds: dict[int, set[str]] = {0: set(), 1: set()}
+    for item in items(manifest, "all"):
+        kinds[item["label"]].add(item["kind"])
+    assert kinds[0] == {"vessel", "airway"} and kinds[1] <= set(NODULES) and len(kinds[1]) > 1
+    assert json.loads(manifest.read_text())["labels"] == {"0": "normal", "1": "tumour"}
