@@ -11,7 +11,7 @@ from medresnet3d.metrics.estimate import NO_VALUE
 from medresnet3d.metrics.paired import mean_interval
 from medresnet3d.reports.comparison_figures import arms_plot, lines_plot
 from medresnet3d.reports.html import figure_bytes
-from medresnet3d.workflows.compare_presets import presets
+from medresnet3d.workflows.compare_presets import SURVEY, presets
 
 NUMBERS = Path(__file__).parents[1] / "results"
 AXES_HEAD = "| rule | robustness | at rate | steps to leave the saddle | steps down the valley | at rate |"
@@ -51,13 +51,13 @@ def comparison(name: str, folder: Path) -> str:
     return "\n\n".join([f"## {title}", picture, "\n".join(table), *presets()[name].get("notes", [])])
 
 
-def survey() -> str:
-    """Say how the comparisons were made."""
+def setting(name: str) -> str:
+    """Say how a comparison was made."""
     made = json.loads((NUMBERS / "setting.json").read_text(encoding="utf-8"))
-    first, machine = next(iter(made["comparisons"].values())), made["machine"]
-    versions = first["versions"]
+    one, machine = made["comparisons"][name], made["machine"]
+    versions = one["versions"]
     return (
-        f"Bundle `{first['bundle']}` on `{first['data']}`, {first['seeds']} seeds, {first['budget']} a cell, on "
+        f"Bundle `{one['bundle']}` on `{one['data']}`, {one['seeds']} seeds, {one['budget']} a cell, on "
         f"{machine['cores']} cores ({machine['processor']}); medresnet3d {versions['medresnet3d']}, "
         f"torch {versions['torch']}, MONAI {versions['monai']}."
     )
@@ -81,6 +81,9 @@ def axes(folder: Path) -> str:
 def draw(folder: Path) -> None:
     """Draw the figures and write the tables that ``docs/results/index.md`` includes."""
     (folder / "results_axes.md").write_text(axes(folder) + "\n", encoding="utf-8")
-    parts = [comparison(name, folder) for name in presets() if (NUMBERS / f"{name}_summary.csv").is_file()]
-    text = "\n\n".join([survey(), *parts] if parts else [])
-    (folder / "results_survey.md").write_text(text + "\n", encoding="utf-8")
+    measured = [name for name in presets() if (NUMBERS / f"{name}_summary.csv").is_file()]
+    survey = [name for name in measured if name.startswith(SURVEY)]
+    for page, names in (("survey", survey), ("networks", [name for name in measured if name not in survey])):
+        parts = [comparison(name, folder) for name in names]
+        text = "\n\n".join([setting(names[0]), *parts] if names else [])
+        (folder / f"results_{page}.md").write_text(text + "\n", encoding="utf-8")

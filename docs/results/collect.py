@@ -3,7 +3,9 @@
     medresnet3d compare lung_nodule_cnn3d --data lung_nodule_ct/manifest.json --set 'intensity_range=[0,255]' \
         --preset survey-all -o survey
     medresnet3d compare --optimiser-axes axes
-    python docs/results/collect.py --survey survey --axes axes
+    medresnet3d compare lung_nodule_cnn3d --data lung_nodule_ct/manifest.json --set 'intensity_range=[0,255]' \
+        --preset lung-networks --folds 5 --seeds 5 --budget 150steps -o networks
+    python docs/results/collect.py --survey survey --networks networks --axes axes
 
 Only numbers are taken over: ``<preset>_summary.csv``, ``<preset>_results.csv`` (metric of each cell), ``axes.csv``,
 ``effective_rate.csv``, and ``setting.json`` with data set, budget and versions. The documentation build draws them.
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+NETWORKS = "lung-networks"
 _CELL_COLUMNS = ("arm", "seed", "status", "metric")
 
 
@@ -42,16 +45,22 @@ def main() -> None:
     """Take over what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--survey", type=Path, help="folder of `compare --preset survey-all`")
+    parser.add_argument("--networks", type=Path, help="folder of `compare --preset lung-networks`")
     parser.add_argument("--axes", type=Path, help="folder of `compare --optimiser-axes`")
     options = parser.parse_args()
     if options.axes is not None:
         for name in ("axes.csv", "effective_rate.csv"):
             shutil.copyfile(options.axes / name, HERE / name)
+    taken = {}
     if options.survey is not None:
         found = sorted(path.parent for path in options.survey.glob("survey-*/summary.csv"))
-        settings = {folder.name: take_comparison(folder, folder.name) for folder in found}
+        taken |= {folder.name: take_comparison(folder, folder.name) for folder in found}
+    if options.networks is not None:
+        taken |= {NETWORKS: take_comparison(options.networks, NETWORKS)}
+    if taken:
+        before = json.loads((HERE / "setting.json").read_text(encoding="utf-8"))["comparisons"]
         machine = {"processor": platform.machine(), "cores": os.cpu_count()}
-        text = json.dumps({"machine": machine, "comparisons": settings}, indent=1)
+        text = json.dumps({"machine": machine, "comparisons": before | taken}, indent=1)
         (HERE / "setting.json").write_text(text + "\n", encoding="utf-8")
 
 
