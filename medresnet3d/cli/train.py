@@ -24,11 +24,14 @@ def train(
     device: DeviceOption = "auto",
     overrides: SetOption = None,
     trust: TrustOption = False,
+    rivals: Annotated[
+        bool, typer.Option("--rivals/--no-rivals", help="Train the variants that the bundle is compared with, too.")
+    ] = True,
 ) -> None:
     """Train a bundle; RUN gets checkpoints, metrics.csv, a report and a ready bundle. Ctrl-C saves."""
     from medresnet3d.workflows.train import train as run
 
-    folder = run(bundle, data, output, resume=resume, device=device, set=overrides or (), trust=trust)
+    folder = run(bundle, data, output, resume=resume, device=device, set=overrides or (), trust=trust, rivals=rivals)
     if os.environ.get("RANK", "0") == "0":  # under torchrun the first process alone writes and tells
         _show(folder)
 

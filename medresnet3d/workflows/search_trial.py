@@ -167,7 +167,7 @@ class TrialRun:
     def _call_train(self, **options: Any) -> None:
         job = self.job
         with listen_to_epochs(self._listen):  # and not to those of the timing of a budget
-            train(job.bundle, job.data, self.folder, device=job.device, trust=job.trust, **options)
+            train(job.bundle, job.data, self.folder, device=job.device, trust=job.trust, rivals=False, **options)
 
     def _listen(self, row: Mapping[str, float]) -> None:
         """Report an epoch, and end the training where that is called for."""

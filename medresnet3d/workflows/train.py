@@ -46,6 +46,7 @@ def train(
     device: str = "auto",
     set: Mapping[str, Any] | Iterable[str] = (),
     trust: bool = False,
+    rivals: bool = True,
 ) -> Path:
     """Train a bundle on a data set.
 
@@ -65,6 +66,7 @@ def train(
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
         set: configuration ids to override: a mapping, or ``id=value`` texts; a resumed run has its own by default.
         trust: accept a bundle from elsewhere although the inspection found something.
+        rivals: train the rivals too, where the bundle names some.
 
     Returns:
         The run folder.
@@ -104,7 +106,8 @@ def train(
     _run(training, parser, is_new=is_main and not resume)
     if is_main:
         _finish(training, parser)
-    _train_rivals(training, parser.get(), resume, trust)
+    if rivals:
+        _train_rivals(training, parser.get(), resume, trust)
     return run
 
 
@@ -118,17 +121,10 @@ def _train_rivals(training: _Training, config: Mapping[str, Any], resume: bool, 
             continue
         folder = training.run / run_folder.RIVALS / name
         begun = resume and (folder / run_folder.ENVIRONMENT).is_file()
-        values = {**training.overrides, **changes, run_folder.RIVALS: {}}
+        values = {**training.overrides, **changes}
+        where = (training.bundle, training.manifest, folder)
         try:
-            train(
-                training.bundle,
-                training.manifest,
-                folder,
-                resume=begun,
-                device=training.device,
-                set=values,
-                trust=trust,
-            )
+            train(*where, resume=begun, device=training.device, set=values, trust=trust, rivals=False)
         except TrainingInterrupted as stop:
             what = str(stop).partition(" Go on with: ")[0]
             raise TrainingInterrupted(f"{what} Go on with: {training.resume_command}") from None

@@ -115,8 +115,8 @@ def test_resuming_searches_nothing_again_and_goes_on_with_rivals(
 
 def test_a_source_network_that_is_loaded_is_not_trained(run: Path, manifest: Path, tmp_path: Path) -> None:
     source = run / "bundle" / "models" / "model.pt"
-    chosen = {**TINY, "pretrained": str(source), "iterations": 1, "population": 1, "rivals": {}}
-    again = train(BUNDLE, manifest, tmp_path / "again", set=chosen, device="cpu")
+    chosen = {**TINY, "pretrained": str(source), "iterations": 1, "population": 1}
+    again = train(BUNDLE, manifest, tmp_path / "again", set=chosen, device="cpu", rivals=False)
     assert not (again / "stages" / "source").exists() and not (again / "rivals").exists()
     start = load_checkpoint(again / "stages" / "kernels.pt")["network"]
     trained = load_network(run).state_dict()

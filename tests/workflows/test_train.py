@@ -299,12 +299,12 @@ def test_rivals_are_trained_beside_the_run(contested: Path, manifest: Path, tmp_
     run = train(contested, manifest, tmp_path / "run")
     assert [path.name for path in (run / "rivals").iterdir()] == ["slow"]
     rival = run / "rivals" / "slow"
-    assert read(rival / "config.json")["learning_rate"] == 0.001 and read(rival / "config.json")["rivals"] == {}
+    assert read(rival / "config.json")["learning_rate"] == 0.001
     assert not (rival / "rivals").exists()
     assert read(run / "environment.json")["budget"] == {"steps_in_all": 3}
     one, other = (load_network(folder).state_dict() for folder in (run, rival))
     assert any(not torch.equal(value, other[name]) for name, value in one.items())
-    alone = train(contested, manifest, tmp_path / "alone", set={"rivals": {}})
+    alone = train(contested, manifest, tmp_path / "alone", rivals=False)
     assert not (alone / "rivals").exists()
 
 
