@@ -17,7 +17,7 @@ CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 DISTRIBUTIONS = ("random", "gaussian")
 
 
-def kernels_of(network: nn.Module) -> list[nn.Parameter]:
+def kernels_of(network: nn.Module) -> list[Tensor]:
     """The weights of all convolutions that are not frozen, in the order of the network's modules.
 
     Raises:
