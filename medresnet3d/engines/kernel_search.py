@@ -125,7 +125,8 @@ class KernelSearch:
             ConfigError: if the network has no such parts.
             DataError: if a case has no class, or no position could be measured.
         """
-        if not isinstance(getattr(network, "classifier", None), nn.Linear):
+        head = getattr(network, "classifier", None)
+        if not isinstance(head, nn.Linear):
             raise ConfigError(f"{type(network).__name__} has no linear last layer; choose another architecture.")
         images, labels = mini_set(self.dataset, self.transform, self.mini_set, self.seed)
         device = next(network.parameters()).device
@@ -150,8 +151,8 @@ class KernelSearch:
             raise DataError("No position of the swarm has a finite loss; look at the images' values.")
         weight, bias, _ = self._measure(network, swarm.best.position, images, labels)
         with torch.no_grad():
-            network.classifier.weight.copy_(weight)  # type: ignore[union-attr]
-            network.classifier.bias.copy_(bias)  # type: ignore[union-attr]
+            head.weight.copy_(weight)
+            head.bias.copy_(bias)
         if rank() == 0:
             write_metrics(history, folder / "search.csv")
 
