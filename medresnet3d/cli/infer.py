@@ -34,6 +34,13 @@ def infer(
     at: Annotated[
         str | None, typer.Option(metavar="X,Y,Z", help="The point to classify in a whole scan: mm, RAS+.")
     ] = None,
+    modalities: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="What the files of a case end with, in the order of the bundle's modalities: T1,T1_IR,T2_FLAIR.",
+        ),
+    ] = None,
     format: Annotated[
         str | None,
         typer.Option(
@@ -76,6 +83,7 @@ def infer(
         device=device,
         format=format,
         at=point,
+        modalities=None if modalities is None else modalities.split(","),
         series=series,
         strict=strict,
         exact=exact,

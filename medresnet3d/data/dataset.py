@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -63,6 +64,7 @@ class SeededDataset(Dataset):
         self.seed = seed
         self.repeats = repeats
         self.epoch = 0
+        self._chosen: list[int] | None = None
         if all_items and (cache == "smart" or (isinstance(cache, Mapping) and cache.get("name") == "smart")):
             cache = "memory"
         self._cache = build_prefix_cache(cache, data, self.transform, cache_dir)
@@ -71,6 +73,22 @@ class SeededDataset(Dataset):
         """Choose the epoch whose random streams the next samples are drawn from."""
         self.epoch = epoch
         self._cache.set_epoch(epoch)
+
+    def only(self, cases: Sequence[int]) -> SeededDataset:
+        """Give a data set of some of the cases, with as many samples an epoch as this one, and the same cache.
+
+        Args:
+            cases: places in ``data``.
+
+        Raises:
+            ConfigError: if there are none, or not all cases are at hand in every epoch (the cache ``smart``).
+        """
+        if not cases or len(self._cache) < len(self.data):
+            reason = "no cases are named" if not cases else "the cache `smart` changes them; use another cache"
+            raise ConfigError(f"A part of the cases cannot be chosen: {reason}.")
+        part = copy.copy(self)
+        part._chosen = list(cases)
+        return part
 
     def __len__(self) -> int:
         """Return the number of samples of one epoch."""
@@ -91,7 +109,7 @@ class SeededDataset(Dataset):
             index += len(self)
         if not 0 <= index < len(self):
             raise IndexError(index)
-        i = index % len(self._cache)
+        i = index % len(self._cache) if self._chosen is None else self._chosen[index % len(self._chosen)]
         prepared = self._cache.prepare(i)
         seed = derive_seed(self.seed, self.epoch, index)
         with seeded(seed):

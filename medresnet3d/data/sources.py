@@ -11,6 +11,7 @@ from typing import Any
 from medresnet3d.data.cases import case_ids, natural_key
 from medresnet3d.data.manifest import list_items, load_manifest
 from medresnet3d.data.manifest_table import is_table
+from medresnet3d.data.modalities import Incomplete, group_modalities
 from medresnet3d.errors import DataError
 from medresnet3d.io import KNOWN_SUFFIXES, is_dicom, known_suffix
 from medresnet3d.io.reading import DICOM_SUFFIXES, PICTURE_SUFFIXES
@@ -19,7 +20,11 @@ PathLike = str | os.PathLike[str]
 _TRUTH_KEYS = ("label", "mask", "boxes", "excluded_boxes")
 
 
-def inputs(source: PathLike | Sequence[PathLike], position: Sequence[float] | None = None) -> list[dict[str, Any]]:
+def inputs(
+    source: PathLike | Sequence[PathLike],
+    position: Sequence[float] | None = None,
+    modalities: Sequence[str] | None = None,
+) -> list[dict[str, Any]]:
     """List the cases that ``source`` names, for inference.
 
     A source is an image file, a folder, a pattern with ``*``, ``?`` or ``[…]``, or a manifest (``.json``, ``.csv`` or
@@ -29,6 +34,9 @@ def inputs(source: PathLike | Sequence[PathLike], position: Sequence[float] | No
     Args:
         source: one source, or several.
         position: the point to classify, (3,), mm, RAS+, for every case that brings none of its own.
+        modalities: names of the modalities of a case, in the order of its channels: files whose names end with them
+            are joined to cases, see :func:`medresnet3d.data.modalities.group_modalities`. A manifest says itself which
+            files are one case.
 
     Returns:
         dictionaries with ``image`` and ``path`` (path, or list of paths for several modalities), ``case`` (a
@@ -36,7 +44,24 @@ def inputs(source: PathLike | Sequence[PathLike], position: Sequence[float] | No
         Sorted as a person would sort them within each source.
 
     Raises:
+        DataError: if a source does not exist or holds no image, or a case lacks a modality.
+    """
+    listed, incomplete = find_cases(source, position, modalities)
+    if incomplete:
+        raise incomplete[0][2]
+    return listed
+
+
+def find_cases(
+    source: PathLike | Sequence[PathLike],
+    position: Sequence[float] | None = None,
+    modalities: Sequence[str] | None = None,
+) -> tuple[list[dict[str, Any]], list[Incomplete]]:
+    """As :func:`inputs`, with the cases that lack a modality set apart instead of raised.
+
+    Raises:
         DataError: if a source does not exist or holds no image.
+        ConfigError: if a modality is named twice.
     """
     sources = [source] if isinstance(source, str | os.PathLike) else list(source)
     if not sources:
@@ -45,13 +70,20 @@ def inputs(source: PathLike | Sequence[PathLike], position: Sequence[float] | No
     for one in sources:
         listed.extend(_cases_of(one))
     listed = _without_repeats(_join_slices(listed))
-    first = [item["image"][0] if isinstance(item["image"], list) else item["image"] for item in listed]
+    incomplete: list[Incomplete] = []
+    if modalities is not None:
+        listed, incomplete = group_modalities(listed, modalities)
+    first = [item.pop("named_after", None) or _first(item["image"]) for item in listed]
     for item, case in zip(listed, case_ids(first), strict=True):
         item["case"] = case
         item["path"] = item["image"]
         if position is not None and "position" not in item:
             item["position"] = [float(value) for value in position]
-    return listed
+    return listed, incomplete
+
+
+def _first(image: str | list[str]) -> str:
+    return image[0] if isinstance(image, list) else image
 
 
 def _cases_of(source: PathLike) -> Iterator[dict[str, Any]]:

@@ -84,6 +84,7 @@ class GradientStage:
         validator: engine that validates; the stage ends with the weights of the best validation.
         interval: validate every so many epochs.
         early_stopping: stop after that many validations without a better one.
+        handlers: further handlers of the stage's trainer, e.g. :class:`medresnet3d.engines.norm_freezing.FreezeNorm`.
         **options: further arguments of :class:`medresnet3d.engines.Trainer` (``inferer``, ``gradient_clip``, ...).
 
     Raises:
@@ -105,6 +106,7 @@ class GradientStage:
         validator: Any = None,
         interval: int = 1,
         early_stopping: int | None = None,
+        handlers: Sequence[Any] = (),
         **options: Any,
     ) -> None:
         self.name = name
@@ -118,6 +120,7 @@ class GradientStage:
             **options,
         }
         self.validator = validator
+        self.handlers = list(handlers)
         self._handlers = {
             "validator": validator,
             "interval": interval,
@@ -151,7 +154,7 @@ class GradientStage:
                 context.device,
                 network=distribute(network, context.device),
                 precision=context.precision,
-                train_handlers=[handlers],
+                train_handlers=[*self.handlers, handlers],
                 **self._trainer,
             )
             trainer.run()

@@ -15,7 +15,7 @@ from medresnet3d.errors import DataError
 from medresnet3d.metrics.bootstrap import Weights, bootstrap_intervals, ratio
 from medresnet3d.metrics.estimate import Estimate
 
-METRICS = ("dice", "hd95_mm", "surface_dice", "volume_difference_ml", "volume_difference_percent")
+METRICS = ("dice", "hd95_mm", "avd_percent", "surface_dice", "volume_difference_ml", "volume_difference_percent")
 MEAN = "mean"
 _MARGIN = 2
 
@@ -33,7 +33,9 @@ def case_metrics(
     """Compare one label map with the truth, structure by structure.
 
     Dice, 95th percentile of the symmetric Hausdorff distance in mm, surface Dice (share of both surfaces within the
-    tolerance; Nikolov et al., 2021) from MONAI, and the volume difference (prediction minus truth).
+    tolerance; Nikolov et al., 2021) from MONAI, the volume difference (prediction minus truth), and its absolute value
+    as a percentage of the true volume, the AVD of MRBrainS (Mendrik et al., 2015), whose mean over cases does not let
+    too large and too small answers cancel out.
 
     Args:
         pred: label map (i, j, k), optionally with a leading channel of length 1.
@@ -46,9 +48,9 @@ def case_metrics(
 
     Returns:
         One row a structure: case, patient, label, structure, dice, hd95_mm, surface_dice, volume_ml, truth_volume_ml,
-        volume_difference_ml, volume_difference_percent, note. A structure that neither map has is NaN throughout and
-        not counted ("absent in both"); one that only the truth has ("missed"), or only the prediction ("not in the
-        truth"), has Dice and surface Dice 0 and no distance.
+        volume_difference_ml, volume_difference_percent, avd_percent, note. A structure that neither map has is NaN
+        throughout and not counted ("absent in both"); one that only the truth has ("missed"), or only the prediction
+        ("not in the truth"), has Dice and surface Dice 0 and no distance.
 
     Raises:
         DataError: if the shapes differ or the spacing does not fit.
@@ -90,12 +92,14 @@ def _structure(
         note = "not in the truth"
     else:
         figures = _surfaces(pred, truth, spacing, tolerance_mm)
+    percent = 100.0 * difference / true_volume if true_volume else np.nan
     return {
         **figures,
         "volume_ml": volume,
         "truth_volume_ml": true_volume,
         "volume_difference_ml": difference,
-        "volume_difference_percent": 100.0 * difference / true_volume if true_volume else np.nan,
+        "volume_difference_percent": percent,
+        "avd_percent": abs(percent),
         "note": note,
     }
 

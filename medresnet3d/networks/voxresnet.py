@@ -190,33 +190,27 @@ class VoxResNet(nn.Module):
 class AutoContextVoxResNet(nn.Module):
     """Two VoxResNets in a row: the second sees the images and the first one's probability maps.
 
-    The paper trains the nets one after the other. Train the first with :class:`VoxResNet`, give its state to ``first``
-    and train this module: with ``freeze_first`` only the second net learns, and the first one stays in eval mode.
+    The paper trains the nets one after the other. :func:`medresnet3d.engines.auto_context.auto_context_stages` does so:
+    the maps that the second net learns from come from first nets that never saw the patient, and are appended to the
+    images of a batch. Images alone get the maps of the module's own first net.
 
     Args:
         spatial_dims: 2 or 3.
         in_channels: modalities M.
         out_channels: classes K; the second net has M + K input channels.
-        freeze_first: keep the first net as it is while the second learns.
         options: see :class:`VoxResNet`; both nets have them.
+
+    Attributes:
+        passes: 2; with 1 the answer is that of the first net, for its own training.
     """
 
-    def __init__(
-        self,
-        spatial_dims: int = 3,
-        in_channels: int = 1,
-        out_channels: int = 4,
-        *,
-        freeze_first: bool = False,
-        **options: Any,
-    ) -> None:
+    def __init__(self, spatial_dims: int = 3, in_channels: int = 1, out_channels: int = 4, **options: Any) -> None:
         super().__init__()
-        self.freeze_first = freeze_first
+        self.in_channels = in_channels
+        self.passes = 2
         self.norm_frozen = False
         self.first = VoxResNet(spatial_dims, in_channels, out_channels, **options)
         self.second = VoxResNet(spatial_dims, in_channels + out_channels, out_channels, **options)
-        if freeze_first:
-            self.first.requires_grad_(False)
 
     @torch.jit.unused
     def freeze_norm(self, frozen: bool = True) -> None:
@@ -226,18 +220,32 @@ class AutoContextVoxResNet(nn.Module):
             network.freeze_norm(frozen)
 
     @torch.jit.unused
-    def train(self, mode: bool = True) -> AutoContextVoxResNet:
-        """Set the mode of the module; a frozen first net stays in eval mode."""
-        super().train(mode)
-        if self.freeze_first:
-            self.first.eval()
-        return self
+    @torch.no_grad()
+    def start_second(self) -> None:
+        """Let the second net begin as the first: with its weights, and zeros for all that reads the maps."""
+        own = self.second.state_dict()
+        for name, value in self.first.state_dict().items():
+            if own[name].shape == value.shape:
+                own[name].copy_(value)
+            else:  # the convolution that the images and the maps go into
+                own[name].zero_()
+                own[name][:, : self.in_channels] = value
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
-        """Segment a batch (B, M, ...): logits (B, K, ...) of the second net, in training mode a list of its five."""
-        c1, c2, c3, c4 = self.first.auxiliary(x)
-        context = torch.softmax(c1 + c2 + c3 + c4, dim=1)
-        return self.second(torch.cat([x, context], dim=1))
+        """Segment a batch.
+
+        Args:
+            x: images (B, M, ...), or (B, M + K, ...) with the maps behind them.
+
+        Returns:
+            Logits (B, K, ...) of the second net (of the first, where ``passes`` is 1); in training mode a list of five.
+        """
+        if self.passes == 1:
+            return self.first(x)
+        if x.shape[1] == self.in_channels:
+            c1, c2, c3, c4 = self.first.auxiliary(x)
+            x = torch.cat([x, torch.softmax(c1 + c2 + c3 + c4, dim=1)], dim=1)
+        return self.second(x)
 
 
 def build_voxresnet(

@@ -43,6 +43,7 @@ METRIC_NAMES = {
     "balanced_accuracy": "balanced accuracy",
     "dice": "Dice",
     "hd95_mm": "HD95, mm",
+    "avd_percent": "AVD (absolute volume difference), %",
     "surface_dice": "surface Dice, 1 mm",
     "volume_difference_ml": "volume difference, ml",
     "volume_difference_percent": "volume difference, %",

@@ -1,6 +1,6 @@
 """Random changes of a labelled brain MRI that make a segmentation network bear other scanners and other ages.
 
-All of them draw from MONAI's ``Randomizable.R``, work on channel-first tensors (1, i, j, k) with tissue labels
+All of them draw from MONAI's ``Randomizable.R``, work on channel-first tensors (C, i, j, k) with tissue labels
 0 background, 1 cerebrospinal fluid, 2 grey matter, 3 white matter, and cost some milliseconds for a patch of 64^3: the
 patch is sampled from the volume in one step, so that nothing is ever computed for voxels that are then cut away.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.transforms import MapTransform, Randomizable
+from monai.transforms import Compose, MapTransform, Randomizable, Transform
 from torch.nn import functional
 
 CSF, GREY, WHITE = 1, 2, 3
@@ -67,7 +67,7 @@ class RandTissuePatchd(Randomizable, MapTransform):
     linearly; labels by the largest of the linearly interpolated class maps.
 
     Args:
-        image_key: image (1, i, j, k), background 0.
+        image_key: image (C, i, j, k), background 0.
         label_key: label map (1, i, j, k).
         size: side of the patch in voxels.
         warp: probability of any geometric change; otherwise the patch is cut out as it is, with its own noise.
@@ -77,6 +77,7 @@ class RandTissuePatchd(Randomizable, MapTransform):
         elastic: largest displacement of the smooth random field in voxels.
         ventricles: probability, given a warp, that the ventricles are widened.
         flip: probability of mirroring left and right (the first axis of a RAS volume).
+        anywhere: share of the patches that lie anywhere in the volume; the others have a labelled voxel in the middle.
     """
 
     def __init__(
@@ -91,11 +92,12 @@ class RandTissuePatchd(Randomizable, MapTransform):
         elastic: float = 4.0,
         ventricles: float = 0.4,
         flip: float = 0.5,
+        anywhere: float = 0.0,
     ) -> None:
         super().__init__([image_key, label_key])
         self.image_key, self.label_key = image_key, label_key
         self.size, self.warp, self.rotation, self.scale, self.shear = size, warp, rotation, scale, shear
-        self.elastic, self.ventricles, self.flip = elastic, ventricles, flip
+        self.elastic, self.ventricles, self.flip, self.anywhere = elastic, ventricles, flip, anywhere
         axis = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
         self.offsets = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"))  # (3, n, n, n) voxels
 
@@ -121,8 +123,10 @@ class RandTissuePatchd(Randomizable, MapTransform):
         return points
 
     def _centre(self, label: torch.Tensor) -> np.ndarray:
-        """A labelled voxel, found by trial so that no list of all of them is made."""
+        """A labelled voxel, found by trial so that no list of all of them is made; or any voxel, now and then."""
         shape = np.asarray(label.shape[1:])
+        if self.anywhere and self.R.uniform() < self.anywhere:
+            return (self.R.uniform(0, 1, 3) * shape).astype(int)
         for _ in range(100):
             point = (self.R.uniform(0, 1, 3) * shape).astype(int)
             if label[0, point[0], point[1], point[2]] > 0:
@@ -130,7 +134,7 @@ class RandTissuePatchd(Randomizable, MapTransform):
         return shape // 2
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Replace image and label map by their patches, plain tensors (1, n, n, n); other keys stay."""
+        """Replace image and label map by their patches, plain tensors (C, n, n, n); other keys stay."""
         item = dict(data)
         image, label = _plain(item[self.image_key]), _plain(item[self.label_key])
         centre = self._centre(label)
@@ -189,8 +193,9 @@ def sample_at(
     grid = 2 * (points - low[:, None, None, None]) / extent - 1
     grid = grid.flip(0).permute(1, 2, 3, 0)[None]  # grid_sample counts axes from the last one
     sampled = functional.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=True)[0]
-    background = 1 - sampled[1:].sum(0, keepdim=True)
-    return sampled[:1], torch.cat([background, sampled[1:]]).argmax(0, keepdim=True).float()
+    channels = len(image)
+    background = 1 - sampled[channels:].sum(0, keepdim=True)
+    return sampled[:channels], torch.cat([background, sampled[channels:]]).argmax(0, keepdim=True).float()
 
 
 class RandAtrophyd(Randomizable, MapTransform):
@@ -200,8 +205,8 @@ class RandAtrophyd(Randomizable, MapTransform):
     its own noise stays.
 
     Args:
-        image_key: image patch (1, i, j, k).
-        label_key: label patch.
+        image_key: image patch (C, i, j, k); each channel changes by its own class means.
+        label_key: label patch (1, i, j, k).
         prob: probability of a change.
     """
 
@@ -219,24 +224,30 @@ class RandAtrophyd(Randomizable, MapTransform):
         coarse = torch.as_tensor(self.R.uniform(-1, 1, (1, 1, 5, 5, 5)), dtype=torch.float32)
         field = functional.interpolate(coarse, size=label.shape[1:], mode="trilinear", align_corners=True)[0]
         shrunk = torch.where((label > 0) & (field > self.R.uniform(-0.6, 0.4)), lowest.clamp(max=WHITE), label)
-        change = torch.zeros_like(image)
-        found = [tissue for tissue in (CSF, GREY, WHITE) if bool((label == tissue).any())]
-        means = {tissue: image[label == tissue].mean() for tissue in found}
-        for before in (GREY, WHITE):
-            for after in range(CSF, before):
-                moved = (label == before) & (shrunk == after)
-                if after in means and bool(moved.any()):
-                    change[moved] = means[after] - means[before]
-        item[self.image_key] = image + _soft_edges(change) * (label > 0)
+        changes = torch.cat([_soft_edges(_change(channel[None], label, shrunk)) for channel in image])
+        item[self.image_key] = image + changes * (label > 0)
         item[self.label_key] = shrunk
         return item
+
+
+def _change(image: torch.Tensor, label: torch.Tensor, shrunk: torch.Tensor) -> torch.Tensor:
+    """How one channel (1, i, j, k) changes where tissue does: by the difference of the class means."""
+    change = torch.zeros_like(image)
+    found = [tissue for tissue in (CSF, GREY, WHITE) if bool((label == tissue).any())]
+    means = {tissue: image[label == tissue].mean() for tissue in found}
+    for before in (GREY, WHITE):
+        for after in range(CSF, before):
+            moved = (label == before) & (shrunk == after)
+            if after in means and bool(moved.any()):
+                change[moved] = means[after] - means[before]
+    return change
 
 
 class RandThickSlicesd(Randomizable, MapTransform):
     """Resample along one axis to thicker slices and back.
 
     Args:
-        image_key: image patch (1, i, j, k).
+        image_key: image patch (C, i, j, k).
         prob: probability of a change.
         factor: smallest and largest slice thickness in voxels.
     """
@@ -258,3 +269,25 @@ class RandThickSlicesd(Randomizable, MapTransform):
         slices = functional.interpolate(image, size=thick, mode="area")
         item[self.image_key] = functional.interpolate(slices, size=size, mode="trilinear")[0]
         return item
+
+
+class Sometimes(Randomizable, Transform):
+    """Apply a chain of random transforms with some probability, so that a share of the patches keeps its looks.
+
+    Args:
+        transform: what to apply to the item.
+        prob: how often.
+    """
+
+    def __init__(self, transform: Compose, prob: float) -> None:
+        self.transform, self.prob = transform, prob
+
+    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> Sometimes:
+        """Seed this transform and the chain inside."""
+        super().set_random_state(seed, state)
+        self.transform.set_random_state(seed=int(self.R.randint(2**31)))
+        return self
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> Mapping[Hashable, Any]:
+        """Give the item, changed or not."""
+        return self.transform(data) if self.R.uniform() < self.prob else data  # type: ignore[return-value]

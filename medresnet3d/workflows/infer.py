@@ -15,6 +15,7 @@ from medresnet3d.bundle.load import parse_overrides
 from medresnet3d.bundle.registry import find_bundle, read_metadata
 from medresnet3d.bundle.trust import require_trust
 from medresnet3d.data.cases import case_ids
+from medresnet3d.data.sources import find_cases
 from medresnet3d.data.sources import inputs as list_inputs
 from medresnet3d.errors import AmbiguousInputError, ConfigError, DataError, ExitCode, MedResNetError
 from medresnet3d.progress import Progress
@@ -78,6 +79,7 @@ def infer(
     device: str = "auto",
     format: str | None = None,
     at: Sequence[float] | None = None,
+    modalities: Sequence[str] | None = None,
     series: str | None = None,
     strict: bool = False,
     exact: bool = False,
@@ -106,6 +108,8 @@ def infer(
             ``"dicomsr"``, ``"sc"`` and others: :data:`medresnet3d.workflows.answer_files.ANSWER_FORMATS`); by default
             that of the input.
         at: the point to classify, (3,), mm, RAS+, for inputs that bring none of their own.
+        modalities: what the names of a case's files end with, in the order of the bundle's channels; see
+            :func:`medresnet3d.data.inputs`.
         series: which DICOM series to take where there are several.
         strict: refuse a DICOM series whose geometry would have to be repaired.
         exact: compute as MONAI would, in fp32 and with its own windows, instead of the fastest way.
@@ -127,7 +131,7 @@ def infer(
     check_phi(phi)
     check_method(explain)
     overrides = parse_overrides(set)
-    items, bad = _list_cases(inputs, at)
+    items, bad = _list_cases(inputs, at, modalities)
     if phi == "none":
         bad = _without_names(items, bad)
     _check_bundle(bundle, trust, at)
@@ -287,7 +291,7 @@ def _forget_variables(error: BaseException) -> None:
 
 
 def _list_cases(
-    inputs: PathLike | Sequence[PathLike], at: Sequence[float] | None
+    inputs: PathLike | Sequence[PathLike], at: Sequence[float] | None, modalities: Sequence[str] | None = None
 ) -> tuple[list[dict[str, Any]], list[Failed]]:
     """List the cases, and apart from them the sources in which there is nothing to answer.
 
@@ -296,7 +300,7 @@ def _list_cases(
     """
     sources = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
     good: list[PathLike] = []
-    failed: list[tuple[str, DataError]] = []
+    failed: list[tuple[str, str | list[str], DataError]] = []
     for source in sources:
         try:
             list_inputs(source)
@@ -304,10 +308,11 @@ def _list_cases(
         except DataError as error:
             if Path(source).suffix.lower() == ".json" and Path(source).is_file():
                 raise
-            failed.append((os.fspath(source), error))
-    items = list_inputs(good, at) if good or not sources else []
-    names = case_ids([*(item["case"] for item in items), *(source for source, _ in failed)])[len(items) :]
-    return items, [(name, source, error) for name, (source, error) in zip(names, failed, strict=True)]
+            failed.append((os.fspath(source), os.fspath(source), error))
+    items, incomplete = find_cases(good, at, modalities) if good or not sources else ([], [])
+    failed += incomplete
+    names = case_ids([*(item["case"] for item in items), *(case for case, _, _ in failed)])[len(items) :]
+    return items, [(name, source, error) for name, (_, source, error) in zip(names, failed, strict=True)]
 
 
 def _unforeseen(error: Exception) -> DataError:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medresnet3d.bundle.load import load_config
 from medresnet3d.bundle.named_components import overridden
 from medresnet3d.bundle.registry import read_metadata
 from medresnet3d.bundle.trust import record_trust
@@ -63,6 +64,7 @@ def write_ready_bundle(
         if config.name != "metadata.json":
             _apply(overrides, config)
     _write_metadata(draft, manifest, facts, metrics)
+    _write_channels(draft)
     _write_card(draft, facts, metrics)
     _write_weights(state_dict, draft / "models" / "model.pt")
     shutil.rmtree(target, ignore_errors=True)
@@ -112,6 +114,24 @@ def _write_metadata(draft: Path, manifest: Manifest, facts: Mapping[str, Any], m
         output = metadata.get("network_data_format", {}).get("outputs", {}).get("pred", {})
         if "channel_def" in output:
             output |= {"num_channels": len(labels), "channel_def": labels}
+    atomic_write_text(
+        draft / "configs" / "metadata.json", json.dumps(metadata, indent=4, ensure_ascii=False, default=str) + "\n"
+    )
+
+
+def _write_channels(draft: Path) -> None:
+    """Let the metadata say how many channels the network takes, where ``in_channels`` was set (several modalities)."""
+    parser = load_config(draft, ("inference.json",))
+    if "in_channels" not in parser:
+        return
+    channels = parser.get_parsed_content("in_channels")
+    metadata = read_metadata(draft)
+    image = metadata.get("network_data_format", {}).get("inputs", {}).get("image", {})
+    if image.get("num_channels") in (None, channels):
+        return
+    names = list(parser.get("modalities", [])) or [f"channel {number}" for number in range(channels)]
+    names += [f"{name}, detail" for name in names[: channels - len(names)]]
+    image |= {"num_channels": channels, "channel_def": {str(i): name for i, name in enumerate(names)}}
     atomic_write_text(
         draft / "configs" / "metadata.json", json.dumps(metadata, indent=4, ensure_ascii=False, default=str) + "\n"
     )

@@ -202,3 +202,21 @@ def test_loader_errors() -> None:
     for wrong in (-1, "whole", 2.5):
         with pytest.raises(ConfigError, match=f"batch_size is {wrong!r}; give 1 or more, or .all."):
             data_loader(noisy(), batch_size=wrong)  # type: ignore[arg-type]
+
+
+NOISE = RandGaussianNoised("image", prob=1.0, std=0.01)
+
+
+def test_some_of_the_cases_fill_an_epoch_as_long_as_that_of_all() -> None:
+    whole = SeededDataset([{"image": torch.full((1, 2), float(i))} for i in range(5)], NOISE, seed=1, repeats=3)
+    part = whole.only([1, 4])
+    assert len(part) == len(whole) == 15
+    drawn = [float(part[index]["image"][0, 0]) for index in range(15)]
+    assert {round(value) for value in drawn} == {1, 4}
+    assert len(set(drawn)) == 15  # each sample has a stream of its own
+    part.set_epoch(1)
+    assert whole.epoch == 0 and float(part[0]["image"][0, 0]) != drawn[0]
+    with pytest.raises(ConfigError, match="no cases are named"):
+        whole.only([])
+    with pytest.raises(ConfigError, match="the cache `smart` changes them"):
+        SeededDataset([{"image": 0.0}] * 4, cache="smart").only([0])

@@ -50,6 +50,7 @@ def test_dice_is_the_overlap(seed: int) -> None:
         a, b = one == row["label"], two == row["label"]
         assert row["dice"] == pytest.approx(2 * (a & b).sum() / (a.sum() + b.sum()))
         assert row["volume_difference_ml"] == pytest.approx((a.sum() - b.sum()) / 1000)
+        assert row["avd_percent"] == pytest.approx(100 * abs(int(a.sum()) - int(b.sum())) / b.sum())
 
 
 def test_tensors_with_a_channel_are_taken_too() -> None:
@@ -67,6 +68,17 @@ def test_empty_structures_are_told_apart() -> None:
     assert missed["volume_difference_percent"] == -100.0
     assert invented["note"] == "not in the truth" and invented["surface_dice"] == 0.0
     assert math.isnan(invented["volume_difference_percent"])
+
+
+def test_too_large_and_too_small_do_not_cancel_out_in_the_avd() -> None:
+    rows = [
+        *case_metrics(_box(4, 14), _box(4, 12), (1, 1, 1), ["", "box"], case="large"),
+        *case_metrics(_box(4, 10), _box(4, 12), (1, 1, 1), ["", "box"], case="small"),
+    ]
+    found = segmentation_summary(rows, n_boot=50)["box"]
+    assert found["volume_difference_percent"].value == pytest.approx(0)
+    assert found["avd_percent"].value == pytest.approx(25)
+    assert math.isnan(case_metrics(_box(4, 12), 0 * _box(4, 12), (1, 1, 1), ["", "box"])[0]["avd_percent"])
 
 
 def _rows() -> list[dict]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import pytest
@@ -170,19 +171,36 @@ def test_a_start_at_the_identity_goes_with_every_normalisation_and_activation(no
         assert torch.isfinite(network(torch.rand(1, 1, 16, 16))).all()
 
 
-def test_frozen_first_net_neither_learns_nor_changes_its_statistics() -> None:
-    network = AutoContextVoxResNet(width=8, freeze_first=True).train()
-    before = {name: value.clone() for name, value in network.first.state_dict().items()}
-    network(torch.randn(1, 1, 16, 16, 16))[0].sum().backward()
-    assert all(parameter.grad is None for parameter in network.first.parameters())
-    assert all(parameter.grad is not None for parameter in network.second.parameters() if parameter.requires_grad)
-    assert all(torch.equal(before[name], value) for name, value in network.first.state_dict().items())
+def test_images_alone_get_the_maps_of_the_first_net() -> None:
+    network, image = AutoContextVoxResNet(2, 2, 3, width=8).eval(), torch.randn(1, 2, 16, 16)
+    with torch.no_grad():
+        maps = torch.softmax(network.first(image), 1)
+        assert torch.equal(network(image), network(torch.cat([image, maps], 1)))
+        assert not torch.equal(network(image), network(torch.cat([image, maps.flip(1)], 1)))
+        network.passes = 1
+        assert torch.equal(network(image), network.first(image))
 
 
-def _fit(network: nn.Module, image: torch.Tensor, label: torch.Tensor, steps: int) -> float:
-    """Share of correct foreground voxels on a second half of the batch after training on the first."""
+@pytest.mark.parametrize("act", ["relu", "maxout"])
+def test_a_second_net_that_starts_as_the_first_answers_as_it_whatever_the_maps(act: str) -> None:
+    torch.manual_seed(0)
+    network, image = AutoContextVoxResNet(2, 2, 3, width=8, act=act), torch.randn(2, 2, 16, 16)
+    network.first.train()(image)  # running statistics are taken over too
+    network.eval().start_second()
+    with torch.no_grad():
+        first = network.first(image)
+        for maps in (torch.zeros(2, 3, 16, 16), torch.rand(2, 3, 16, 16)):
+            torch.testing.assert_close(network(torch.cat([image, maps], 1)), first)
+        torch.testing.assert_close(network(image), first)
+    network.train()(torch.cat([image, torch.rand(2, 3, 16, 16)], 1))[0].square().sum().backward()
+    gradient = next(p for p in network.second.parameters() if p.ndim > 1 and p.shape[1] == 5).grad
+    assert gradient is not None and float(gradient[:, 2:].abs().sum()) > 0  # zeros, but not dead
+
+
+def _score(network: nn.Module, image: torch.Tensor, label: torch.Tensor, lr: float, steps: int) -> float:
+    """Share of correct foreground pixels on a second half of the batch after training on the first."""
     half = len(image) // 2
-    optimizer = torch.optim.AdamW([p for p in network.parameters() if p.requires_grad], lr=5e-3)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=lr)
     for _ in range(steps):
         optimizer.zero_grad()
         nn.functional.cross_entropy(network.train()(image[:half])[0], label[:half]).backward()
@@ -193,40 +211,27 @@ def _fit(network: nn.Module, image: torch.Tensor, label: torch.Tensor, steps: in
     return float((answer == label[half:])[wanted].float().mean())
 
 
-def test_multimodal_net_uses_the_channel_that_separates_the_classes() -> None:
-    """Classes 2 and 3 look the same in channel 1 and differ in channel 2 alone."""
-    generator = torch.Generator().manual_seed(0)
+def _modalities(seed: int, second_is_other: bool, lr: float) -> float:
+    """Classes 2 and 3 look the same in channel 1 and differ in channel 2; or channel 2 is the first, with new noise."""
+    generator = torch.Generator().manual_seed(seed)
     label = torch.randint(4, (8, 4, 4), generator=generator).repeat_interleave(8, 1).repeat_interleave(8, 2)
-    level = torch.tensor([[0.0, 1.0, 2.0, 2.0], [0.0, 0.0, -1.0, 1.0]])
+    first = [0.0, 1.0, 2.0, 2.0]
+    level = torch.tensor([first, [0.0, 0.0, -1.0, 1.0] if second_is_other else first])
     image = level[:, label].transpose(0, 1) + 0.1 * torch.randn((8, 2, 32, 32), generator=generator)
+    torch.manual_seed(seed)
+    return _score(VoxResNet(2, 2, 4, width=8), image, label, lr, 40)
+
+
+@pytest.mark.parametrize("seeds", [(0,), pytest.param(range(5), marks=pytest.mark.slow)])
+def test_a_second_modality_parts_what_looks_the_same_in_the_first(seeds: Sequence[int]) -> None:
+    """Equal parameters and steps, the learning rate of each arm chosen on a toy of its own."""
     scores = {}
-    for channels in (1, 2):
-        torch.manual_seed(0)
-        scores[channels] = _fit(VoxResNet(2, channels, 4, width=8), image[:, :channels], label, 40)
-    assert scores[2] > 0.9
-    assert scores[1] < scores[2] - 0.15
-
-
-@pytest.mark.slow
-def test_auto_context_is_no_worse_where_shape_decides() -> None:
-    """Discs are class 1 and squares of the same brightness class 2: only the shape as a whole tells them apart."""
-    generator = torch.Generator().manual_seed(1)
-    y, x = torch.meshgrid(torch.arange(24.0), torch.arange(24.0), indexing="ij")
-    label = torch.zeros(32, 24, 24, dtype=torch.long)
-    for index in range(32):
-        cy, cx = (torch.rand(2, generator=generator) * 6 + 9).tolist()
-        disc = (y - cy) ** 2 + (x - cx) ** 2 < 64
-        square = ((y - cy).abs() < 5) & ((x - cx).abs() < 5)
-        label[index][disc if index % 2 else square] = 1 + (index + 1) % 2
-    image = (label > 0).float()[:, None] + 0.5 * torch.randn((32, 1, 24, 24), generator=generator)
-    scores = []
-    for seed in (0, 1):
-        torch.manual_seed(seed)
-        first = VoxResNet(2, 1, 3, width=8)
-        single = _fit(first, image, label, 60)
-        second = AutoContextVoxResNet(2, 1, 3, width=8, freeze_first=True)
-        second.first.load_state_dict(first.state_dict())
-        scores.append((single, _fit(second, image, label, 60)))
-    singles, pairs = zip(*scores, strict=True)
-    assert min(singles) > 0.7
-    assert sum(pairs) >= sum(singles)
+    for other in (True, False):
+        rate = max((2e-3, 5e-3, 1e-2), key=lambda lr, other=other: _modalities(100, other, lr))
+        scores[other] = torch.tensor([_modalities(seed, other, rate) for seed in seeds])
+    differences = scores[True] - scores[False]
+    print("two modalities", scores[True].tolist(), "one", scores[False].tolist())
+    assert scores[True].min() > 0.9
+    assert differences.min() > 0.15
+    if len(seeds) > 1:  # the interval of the mean difference excludes zero: t of 0.975 with 4 degrees of freedom
+        assert differences.mean() - 2.776 * differences.std() / len(seeds) ** 0.5 > 0

@@ -99,17 +99,21 @@ def mimic(folder: Path, seed: int) -> None:
             save_nifti(head(rng, (14, 16, 24))[0], np.diag([0.958, 0.958, 1.0, 1.0]), case / "T1_1mm.nii")
             if part == "TestData":
                 continue
-            structures = _structures(tissue)
+            numbers = structures(tissue)
             affine = SPACING.copy()
             affine[:3, 3] = 40 * (number == 2)
-            save_nifti(structures, affine, case / "LabelsForTraining.nii")
+            save_nifti(numbers, affine, case / "LabelsForTraining.nii")
             if number != 3:
-                merged = np.array(list(TISSUE.values()), np.uint8)[structures]
+                merged = np.array(list(TISSUE.values()), np.uint8)[numbers]
                 save_nifti(merged, affine, case / "LabelsForTesting.nii")
 
 
-def _structures(tissue: np.ndarray) -> np.ndarray:
-    """Eight structures from three tissues: each is halved, and the lowest slices are cerebellum and brain stem."""
+def structures(tissue: np.ndarray) -> np.ndarray:
+    """Draw the official structures from tissues: each is halved, and the lowest slices are cerebellum and brain stem.
+
+    Args:
+        tissue: (i, j, k), 0 background, 1 fluid, 2 grey and 3 white matter; i from left to right.
+    """
     left = np.arange(tissue.shape[0]).reshape(-1, 1, 1) < tissue.shape[0] // 2
     low = np.arange(tissue.shape[2]) < 2
     numbers = np.where(left, np.array([0, 5, 1, 3])[tissue], np.array([0, 6, 2, 4])[tissue])

@@ -104,6 +104,12 @@ def _add_hippocampi(points: np.ndarray, labels: np.ndarray, volume: float) -> np
     return mask
 
 
+def scanned(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The image with the shading and the noise of a scanner, for tissues of some hundreds."""
+    shading = 1 + 0.06 * _smooth_noise(rng, image.shape, image.shape[0] / 4)
+    return np.asarray(image * shading + 25 * rng.standard_normal(image.shape))
+
+
 def _points(size: int, turn_degrees: Sequence[float], shift: np.ndarray) -> np.ndarray:
     """Coordinates from -1 to 1 of the voxels (3, i, j, k) in the frame of a head that was turned, then shifted."""
     axis = np.linspace(-1, 1, size)
@@ -164,7 +170,7 @@ def brain_phantom(
         scalp = (_ellipsoid(points, (0, 0, 0.05), (0.84, 0.99, 0.82)) > 0) | neck
         image = np.where(inside, image, np.where(skull, SKULL, np.where(scalp, SCALP, 0.0)))
         inside = scalp | inside
-    image = image * (1 + 0.06 * _smooth_noise(rng, image.shape, size / 4)) + 25 * rng.standard_normal(image.shape)
+    image = scanned(image, rng)
     air = np.abs(background * rng.standard_normal(image.shape))
     image = np.where(inside, np.maximum(image, 1), air)
     affine = np.diag([spacing, spacing, spacing, 1.0])

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
+from medresnet3d.data.collections import mrbrains13
 from medresnet3d.data.collections.adni import CLINICAL, MIMIC_TABLES
-from medresnet3d.data.phantoms.brain import BrainPhantom, brain_phantom
+from medresnet3d.data.phantoms.brain import BrainPhantom, brain_phantom, scanned
 from medresnet3d.data.phantoms.cohorts import as_phantoms
 from medresnet3d.data.preparation.mimics import write_table
 from medresnet3d.data.preparation.prepare import prepare
@@ -224,7 +226,68 @@ def write_adni(
     return folder
 
 
-WRITERS: dict[str, Callable[..., Path]] = {"ixi": write_ixi, "oasis1": write_oasis1, "adni": write_adni}
+SEQUENCES = {
+    "T1": (0.0, 350.0, 700.0, 1000.0),
+    "T1_IR": (0.0, 810.0, 470.0, 250.0),
+    "T2_FLAIR": (0.0, 150.0, 750.0, 550.0),
+}
+"""Intensity of background, fluid, grey and white matter in each sequence of MRBrainS. Those of T1-IR follow from an
+inversion time of 400 ms and relaxation times of 4, 1.3 and 0.85 s; those of FLAIR are drawn by eye."""
+ISOINTENSE = (0.0, 350.0, 800.0, 800.0)
+"""A T1 in which grey and white matter look alike, as in infants of six months."""
+
+
+def write_mrbrains13(
+    folder: str | Path,
+    people: int = 8,
+    seed: int = 0,
+    size: int = 48,
+    turn_degrees: float = 5.0,
+    isointense: bool = False,
+) -> Path:
+    """Write people as MRBrainS13 lays them out: three sequences on one grid; arguments as :func:`write_ixi`.
+
+    Voxels have the official 0.958 x 0.958 x 3 mm, so that a brain of few voxels is a small one. A third of the people
+    are test cases, which have no labels.
+
+    Args:
+        folder: created if absent.
+        people: how many, three or more.
+        seed: the same seed writes the same files.
+        size: voxels along each axis of a slice; a third of it is the number of slices.
+        turn_degrees: see :func:`person_phantom`.
+        isointense: let grey and white matter look alike in the T1, so that only the other sequences part them.
+    """
+    folder = Path(folder)
+    test = max(1, people // 3)
+    for person in patients(people, seed, ("CN", "AD")):
+        rng = np.random.default_rng([seed, person.number, 13])
+        phantom = person_phantom(person, size, turn_degrees, shift_mm=0.0)
+        part, number = ("TrainingData", person.number + 1)
+        if person.number >= people - test:
+            part, number = "TestData", person.number - (people - test) + 1
+        case = folder / part / str(number)
+        middle = slice(1, size - size % 3, 3)
+        for sequence, levels in SEQUENCES.items():
+            drawn = np.array(ISOINTENSE if isointense and sequence == "T1" else levels)[phantom.labels]
+            image = np.maximum(scanned(ndimage.gaussian_filter(drawn, 0.5), rng), 1) * (phantom.labels > 0)
+            slices = image[..., : size - size % 3].reshape(size, size, -1, 3).mean(-1) * (
+                phantom.labels[..., middle] > 0
+            )
+            save_nifti(np.rint(slices).astype(np.int16), mrbrains13.SPACING, case / f"{sequence}.nii")
+        if part == "TrainingData":
+            labels = phantom.labels[..., middle]
+            save_nifti(labels, mrbrains13.SPACING, case / "LabelsForTesting.nii")
+            save_nifti(mrbrains13.structures(labels), mrbrains13.SPACING, case / "LabelsForTraining.nii")
+    return folder
+
+
+WRITERS: dict[str, Callable[..., Path]] = {
+    "ixi": write_ixi,
+    "oasis1": write_oasis1,
+    "adni": write_adni,
+    "mrbrains13": write_mrbrains13,
+}
 
 
 def write_brain_cohort(
@@ -241,9 +304,10 @@ def write_brain_cohort(
 
     Args:
         folder: gets the layout and ``manifest.json``.
-        collection: ``ixi``, ``oasis1`` or ``adni``.
+        collection: ``ixi``, ``oasis1``, ``adni`` or ``mrbrains13``.
         task: of the collection's card; the first by default.
-        people: how many; a fifth of them is held out for validation, and a fifth for the test.
+        people: how many; a fifth of them is held out for validation, and a fifth for the test (``mrbrains13``: a third
+            for a test without labels).
         seed: the same seed writes the same files.
         size: voxels along each axis.
         turn_degrees: largest turn of a head about each axis.

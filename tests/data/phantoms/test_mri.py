@@ -14,7 +14,9 @@ from medresnet3d.data.phantoms.mri import (
     patients,
     person_phantom,
     write_brain_cohort,
+    write_mrbrains13,
 )
+from medresnet3d.data.preparation.prepare import prepare
 from medresnet3d.errors import ConfigError
 from medresnet3d.io import load
 
@@ -97,3 +99,24 @@ def test_the_disease_can_sit_in_one_place_and_images_come_in_two_contrasts(tmp_p
         rim, core = array[array > 0][:50].mean(), array[10:14, 8:16, 16:18].mean()
         shares.append(rim > core)
     assert 0 < sum(shares) < len(shares)
+
+
+@pytest.mark.parametrize("isointense", [False, True])
+def test_mrbrains_has_three_sequences_that_part_the_tissues_differently(isointense: bool, tmp_path: Path) -> None:
+    write_mrbrains13(tmp_path / "official", people=6, size=30, isointense=isointense)
+    listed = prepare("mrbrains13", tmp_path / "official", tmp_path / "manifest.json").path
+    training, test = items(listed, "all")[:4], items(listed, "test")
+    assert len(test) == 2 and "label" not in test[0] and all("fold" in item for item in training)
+    assert [Path(path).name for path in training[0]["image"]] == ["T1.nii", "T1_IR.nii", "T2_FLAIR.nii"]
+    labels = load(training[0]["label"], constant_ok=True)
+    np.testing.assert_allclose(labels.spacing, (0.958, 0.958, 3.0), atol=1e-4)
+    assert labels.shape == (30, 30, 10)
+    means = [
+        [float(scan.array[labels.array == tissue].mean()) for tissue in (1, 2, 3)]
+        for scan in map(load, training[0]["image"])
+    ]
+    assert means[0][0] < means[0][1] and (abs(means[0][1] - means[0][2]) < 60) is isointense
+    assert means[1][0] > means[1][1] > means[1][2] + 100
+    assert means[2][1] > means[2][2] > means[2][0]
+    air = load(training[0]["image"][0]).array[labels.array == 0]
+    assert (air == 0).all()
