@@ -159,11 +159,19 @@ def choose_items(
     if past is not None and past.validation:
         chosen = _of_patients(manifest, past.validation)
         return chosen, "validation", [f"{missing}; the patients that this run held out are evaluated instead."]
-    return items(manifest, "all"), "all", [f"{missing} and no validation cases; everything listed is evaluated."]
+    return _with_truth(manifest), "all", [f"{missing} and no validation cases; everything listed is evaluated."]
+
+
+def _with_truth(manifest: Manifest) -> list[dict[str, Any]]:
+    """All cases but those of a section without its truth, as challenges' test sections are."""
+    sections: list[Any] = [name for name in manifest.sections if manifest.has_truth(name)]
+    if len(sections) in (0, len(manifest.sections)):
+        return items(manifest, "all")
+    return [item for name in sections for item in items(manifest, name, validation_fraction=0)]
 
 
 def _of_patients(manifest: Manifest, patients: frozenset[str]) -> list[dict[str, Any]]:
-    chosen = [item for item in items(manifest, "all") if str(item.get("patient")) in patients]
+    chosen = [item for item in _with_truth(manifest) if str(item.get("patient")) in patients]
     if not chosen:
         raise DataError(
             f"{manifest.where}: none of the patients that this run held out is listed; "

@@ -49,6 +49,7 @@ def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> Non
         json.loads((BUNDLE / "configs" / f"{name}.json").read_text()) for name in ("train", "inference")
     )
     shared = ("size", "widths", "width", "num_classes", "kernel1", "branch_conv", "auto_context")
+    shared += ("modalities", "detail_channels", "in_channels", "skull_stripped")
     for key in (*shared, "activation", "normalisation", "dropout", "voxel_size_mm", "precision", "network_def"):
         assert train[key] == inference[key]
 

@@ -39,6 +39,19 @@ def patients(chosen: list[dict[str, Any]]) -> list[str]:
     return sorted(item["patient"] for item in chosen)
 
 
+def test_a_challenge_whose_test_has_no_truth_is_evaluated_on_the_rest(folder: Path) -> None:
+    manifest_of(folder, training=range(4), test=range(4, 6))
+    content = json.loads((folder / "manifest.json").read_text())
+    for entry in content["test"]:
+        del entry["label"]
+    (folder / "manifest.json").write_text(json.dumps(content))
+    challenge = load_manifest(folder / "manifest.json")
+    past = PastPatients(frozenset({"p0", "p1"}), frozenset({"p2", "p3"}))
+    for section in ("auto", "validation"):
+        assert patients(choose_items(challenge, section, past)[0]) == ["p2", "p3"]
+    assert patients(choose_items(challenge, "auto", None)[0]) == ["p0", "p1", "p2", "p3"]
+
+
 def test_auto_takes_test_then_validation_then_what_the_run_held_out_then_everything(folder: Path) -> None:
     full = manifest_of(folder, training=range(4), validation=range(4, 8), test=range(8, 10))
     chosen, section, notes = choose_items(full, "auto", None)
