@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medresnet3d.data import items
+from medresnet3d.data import items, load_manifest
 from medresnet3d.data.phantoms.mri import (
     Person,
     ageing,
@@ -104,9 +104,10 @@ def test_the_disease_can_sit_in_one_place_and_images_come_in_two_contrasts(tmp_p
 @pytest.mark.parametrize("isointense", [False, True])
 def test_mrbrains_has_three_sequences_that_part_the_tissues_differently(isointense: bool, tmp_path: Path) -> None:
     write_mrbrains13(tmp_path / "official", people=6, size=30, isointense=isointense)
-    listed = prepare("mrbrains13", tmp_path / "official", tmp_path / "manifest.json").path
-    training, test = items(listed, "all")[:4], items(listed, "test")
-    assert len(test) == 2 and "label" not in test[0] and all("fold" in item for item in training)
+    listed = load_manifest(prepare("mrbrains13", tmp_path / "official", tmp_path / "manifest.json", folds=0).path)
+    training = items(listed, "training", validation_fraction=0)
+    assert [len(listed.sections[name]) for name in ("training", "test")] == [len(training), 2] == [4, 2]
+    assert not listed.has_truth("test")
     assert [Path(path).name for path in training[0]["image"]] == ["T1.nii", "T1_IR.nii", "T2_FLAIR.nii"]
     labels = load(training[0]["label"], constant_ok=True)
     np.testing.assert_allclose(labels.spacing, (0.958, 0.958, 3.0), atol=1e-4)
