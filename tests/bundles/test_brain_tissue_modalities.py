@@ -83,7 +83,7 @@ def write_manifest(folder: Path, people: int, **options: Any) -> Path:
 
 
 def test_one_file_for_a_network_of_three_and_three_for_one_of_one(tmp_path: Path) -> None:
-    case = items(write_manifest(tmp_path, 3), "all")[0]
+    case = items(write_manifest(tmp_path, 3), "training", validation_fraction=0)[0]
     single = Predictor("brain_tissue_voxresnet", device="cpu")
     with pytest.raises(DataError, match=r"has 3 image\(s\), but the network takes 1: T1"):
         single(case["image"])

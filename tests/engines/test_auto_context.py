@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from medresnet3d.engines.auto_context import OutOfFoldMaps, auto_context_stages
 from medresnet3d.engines.norm_freezing import FreezeNorm
 from medresnet3d.engines.staged import StagedTrainer
 from medresnet3d.errors import DataError
-from medresnet3d.networks.voxresnet import AutoContextVoxResNet
+from medresnet3d.networks.voxresnet import AutoContextVoxResNet, VoxResNet
 
 FOLDS = 3
 
@@ -170,3 +172,89 @@ def test_without_auto_context_nothing_changes() -> None:
 def test_a_case_without_a_patient_cannot_be_held_out() -> None:
     with pytest.raises(DataError, match="there is no `patient`"):
         OutOfFoldMaps(SeededDataset([{"image": torch.zeros(1), "case": "x"}] * 4), 2)
+
+
+def bars(seed: int, cases: int) -> tuple[Tensor, Tensor]:
+    """Lying bars are class 1 and standing ones class 2, of one brightness in noise: a pixel alone does not tell."""
+    generator = torch.Generator().manual_seed(seed)
+    label = torch.zeros(cases, 16, 16, dtype=torch.long)
+    for number in range(cases):
+        i, j = torch.randint(0, 12, (2,), generator=generator).tolist()
+        if number % 2:
+            label[number, i : i + 4, j // 3 : j // 3 + 12] = 1
+        else:
+            label[number, i // 3 : i // 3 + 12, j : j + 4] = 2
+    return (label > 0).float()[:, None] + torch.randn((cases, 1, 16, 16), generator=generator), label
+
+
+def fit(network: nn.Module, batch: Any, cases: Tensor, labels: Tensor, rate: float, steps: int) -> None:
+    """Train on random batches of some cases; ``batch`` makes a network's input of the numbers of cases."""
+    optimizer = torch.optim.AdamW(network.parameters(), rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
+    generator = torch.Generator().manual_seed(0)
+    network.train()
+    for _ in range(steps):
+        rows = cases[torch.randint(len(cases), (8,), generator=generator)]
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network(batch(rows))[0], labels[rows]).backward()
+        optimizer.step()
+        schedule.step()
+
+
+def accuracy(network: nn.Module, seed: int) -> float:
+    images, labels = bars(1000 + seed, 64)
+    with torch.inference_mode():
+        right = network.eval()(images).argmax(1) == labels
+    return float(right[labels > 0].float().mean())
+
+
+def single(seed: int, rate: float, steps: int = 80) -> float:
+    images, labels = bars(seed, 40)
+    torch.manual_seed(seed)
+    network = VoxResNet(2, 1, 3, width=14)
+    fit(network, lambda rows: images[rows], torch.arange(40), labels, rate, steps)
+    return accuracy(network, seed)
+
+
+def pair_of_nets(seed: int, rate: float, steps: int = 40) -> float:
+    """Four trainings of half the steps: without either fold, on all, and the second net; half the parameters each."""
+    images, labels = bars(seed, 40)
+    torch.manual_seed(seed)
+    pair = AutoContextVoxResNet(2, 1, 3, width=10)
+    start, everyone = deepcopy(pair.state_dict()), torch.arange(40)
+    people = [str(number) for number in range(40)]
+    maps = OutOfFoldMaps(SeededDataset([{"image": 0, "patient": who} for who in people]), 2, precision="fp32")
+    for fold in range(2):
+        fit(pair.first, lambda rows: images[rows], torch.tensor(maps.cases_without(fold)), labels, rate, steps)
+        maps.keep(fold, pair.first)
+        pair.load_state_dict(start)
+    fit(pair.first, lambda rows: images[rows], everyone, labels, rate, steps)
+    pair.start_second()
+
+    def with_maps(rows: Tensor) -> Tensor:
+        return torch.cat([images[rows], maps.maps(images[rows], [people[row] for row in rows.tolist()])], 1)
+
+    fit(pair.second, with_maps, everyone, labels, rate, steps)
+    return accuracy(pair, seed)
+
+
+RATES = (3e-3, 1e-2, 3e-2)
+
+
+@pytest.mark.parametrize("seeds", [(0,), pytest.param(range(5), marks=pytest.mark.slow)])
+def test_auto_context_is_no_worse_than_one_net_of_twice_the_size(seeds: Sequence[int]) -> None:
+    """As many parameters (within 10 %) and as much work in all; each arm's rate chosen on a toy of its own."""
+    sizes = [
+        sum(p.numel() for p in net.parameters())
+        for net in (VoxResNet(2, 1, 3, width=14), AutoContextVoxResNet(2, 1, 3, width=10))
+    ]
+    assert abs(sizes[0] / sizes[1] - 1) < 0.1
+    scores = {}
+    for arm in (single, pair_of_nets):
+        rate = max(RATES, key=lambda each, arm=arm: arm(100, each)) if len(seeds) > 1 else 1e-2
+        scores[arm] = torch.tensor([arm(seed, rate) for seed in seeds])
+        print(arm.__name__, rate, [round(score, 3) for score in scores[arm].tolist()])
+    differences = scores[pair_of_nets] - scores[single]
+    print(f"difference {differences.mean():+.3f}, sd {differences.std():.3f}")
+    assert scores[pair_of_nets].min() > 0.6
+    assert differences.mean() > -0.02

@@ -116,8 +116,8 @@ def test_mrbrains_has_three_sequences_that_part_the_tissues_differently(isointen
         [float(scan.array[labels.array == tissue].mean()) for tissue in (1, 2, 3)]
         for scan in map(load, training[0]["image"])
     ]
-    assert means[0][0] < means[0][1] and (abs(means[0][1] - means[0][2]) < 60) is isointense
-    assert means[1][0] > means[1][1] > means[1][2] + 100
+    assert means[0][0] < means[0][1] and (abs(means[0][1] - means[0][2]) < 200) is isointense
+    assert means[1][0] > means[1][1] > means[1][2]
     assert means[2][1] > means[2][2] > means[2][0]
     air = load(training[0]["image"][0]).array[labels.array == 0]
     assert (air == 0).all()
