@@ -78,5 +78,5 @@ class CurriculumSampler(SeededSampler):
             if self.epoch <= last:
                 rng = np.random.default_rng([self.seed, self.epoch, 1])
                 rounds = -(-size // len(chosen))
-                return np.concatenate([rng.permutation(chosen) for _ in range(rounds)])[:size]
+                return np.concatenate([rng.permutation(chosen) + again * size for again in range(rounds)])[:size]
         return super()._everything()

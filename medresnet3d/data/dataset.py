@@ -103,15 +103,16 @@ class SeededDataset(Dataset):
         """Whether what is kept is lost with a worker process, so that it has to be there before workers start."""
         return self._cache.in_process
 
-    def __getitem__(self, index: int) -> Any:
-        """Return sample ``index`` of the current epoch."""
+    def __getitem__(self, index: int | tuple[int, int]) -> Any:
+        """Return sample ``index`` of the current epoch; ``(index, n)`` is its n-th variation, drawn anew."""
+        index, *variation = index if isinstance(index, tuple) else (index,)
         if index < 0:
             index += len(self)
         if not 0 <= index < len(self):
             raise IndexError(index)
         i = index % len(self._cache) if self._chosen is None else self._chosen[index % len(self._chosen)]
         prepared = self._cache.prepare(i)
-        seed = derive_seed(self.seed, self.epoch, index)
+        seed = derive_seed(self.seed, self.epoch, index, *variation)
         with seeded(seed):
             self.transform.set_random_state(seed=seed)
             return self._cache.finish(i, prepared)
@@ -143,7 +144,7 @@ class SeededSampler(Sampler[int]):
         self.start = start
 
     def _everything(self) -> np.ndarray:
-        """The samples of an epoch before they are shuffled."""
+        """The samples of an epoch before they are shuffled; ``i + n * len(data_source)`` is the n-th variation of i."""
         return np.arange(len(self.data_source))
 
     def _order(self) -> np.ndarray:
@@ -160,9 +161,11 @@ class SeededSampler(Sampler[int]):
         """Return the number of samples of a whole epoch in this process."""
         return len(self._order())
 
-    def __iter__(self) -> Iterator[int]:
-        """Yield the indices of this process's samples."""
-        return iter(self._order()[self.start :].tolist())
+    def __iter__(self) -> Iterator[int | tuple[int, int]]:  # type: ignore[override]
+        """Yield the indices of this process's samples; one that comes again in an epoch is another variation."""
+        size = len(self.data_source)
+        for index in self._order()[self.start :].tolist():
+            yield index if index < size else (index % size, index // size)
 
 
 class SeededDataLoader(DataLoader):

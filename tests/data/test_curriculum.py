@@ -19,7 +19,7 @@ def dataset(ratings: list[list[int]] = RATINGS, **options: Any) -> SeededDataset
 
 def numbers(sampler: CurriculumSampler, epoch: int) -> list[int]:
     sampler.set_epoch(epoch)
-    return list(sampler)
+    return [index[0] if isinstance(index, tuple) else index for index in sampler]
 
 
 def test_the_first_stage_has_extremes_alone_then_all_come() -> None:
@@ -44,7 +44,8 @@ def test_the_order_depends_on_seed_and_epoch_alone() -> None:
     one, other = (CurriculumSampler(dataset(), STAGES, seed=3) for _ in range(2))
     assert numbers(one, 1) == numbers(other, 1) != numbers(one, 2)
     other.set_epoch(1, start=5)
-    assert list(other) == numbers(one, 1)[5:]
+    one.set_epoch(1)
+    assert list(other) == list(one)[5:]
     assert numbers(CurriculumSampler(dataset(), STAGES, seed=4), 1) != numbers(one, 1)
 
 
