@@ -94,9 +94,11 @@ class Ensemble(FittedModule):
     Args:
         members: classifiers, each from (B, C, ...) to (B, K) logits.
         rule: one of :data:`RULES`.
+        joint: whether what is fused teaches the members too; otherwise each learns from its own answers alone, as in
+            the paper, and as if it were trained by itself.
 
     Shapes: (B, C, ...) to (B, K) log-probabilities. In training mode a list: those, then the logits of each member, so
-    that a loss for deep supervision trains all members together.
+    that a loss for deep supervision trains all members in one run.
 
     Raises:
         ConfigError: for an unknown rule or an ensemble without members.
@@ -105,8 +107,9 @@ class Ensemble(FittedModule):
     if TYPE_CHECKING:  # TorchScript cannot read annotations that are strings
         weights: Tensor
 
-    def __init__(self, members: Sequence[nn.Module], rule: str = "acc_weighted_sum") -> None:
+    def __init__(self, members: Sequence[nn.Module], rule: str = "acc_weighted_sum", joint: bool = True) -> None:
         super().__init__()
+        self.joint = joint
         self.rule = require_name("Fusion rule", rule, RULES)
         if not members:
             raise ConfigError("An ensemble needs at least one member; list architectures.")
@@ -130,7 +133,7 @@ class Ensemble(FittedModule):
         """Fused log-probabilities and the logits of each member."""
         logits = [member(x) for member in self.members]
         opinions = torch.stack([F.log_softmax(_full(each), dim=1) for each in logits])
-        return [fuse(opinions, self.rule, self.weights), *logits]
+        return [fuse(opinions if self.joint else opinions.detach(), self.rule, self.weights), *logits]
 
 
 def _full(values: Tensor) -> Tensor:
@@ -144,6 +147,7 @@ def build_ensemble(
     num_classes: int = 2,
     size: str = "paper",
     rule: str = "acc_weighted_sum",
+    joint: bool = True,
     **options: Any,
 ) -> Ensemble:
     """Build an ensemble of :func:`medresnet3d.networks.classifier.build_classifier` networks.
@@ -155,10 +159,11 @@ def build_ensemble(
         num_classes: number of classes.
         size: ``"paper"`` or ``"slim"``.
         rule: how the members are fused, one of :data:`RULES`.
+        joint: see :class:`Ensemble`.
         **options: further options of each member.
 
     Raises:
         ConfigError: for an unknown architecture, size or rule.
     """
     members = [build_classifier(arch, spatial_dims, in_channels, num_classes, size, **options) for arch in archs]
-    return Ensemble(members, rule)
+    return Ensemble(members, rule, joint)

@@ -145,6 +145,19 @@ def test_all_members_learn_together_in_training_mode() -> None:
     assert all(parameter.grad is not None for parameter in ensemble.parameters())
 
 
+def test_without_joint_training_a_member_learns_as_if_it_were_alone() -> None:
+    torch.manual_seed(0)
+    ensemble = build_ensemble(["resnet10", "resnet10"], num_classes=3, size="slim", joint=False).train()
+    images, labels = torch.rand(2, 3, 32, 32), torch.tensor([0, 2])
+    FadingDeepSupervisionLoss(nn.CrossEntropyLoss(), start=1.0, end=1.0)(ensemble(images), labels).backward()
+    member = ensemble.members[0]
+    together = [parameter.grad.clone() for parameter in member.parameters()]  # type: ignore[union-attr]
+    member.zero_grad()
+    nn.functional.cross_entropy(member(images), labels).backward()
+    for parameter, expected in zip(member.parameters(), together, strict=True):
+        torch.testing.assert_close(parameter.grad, expected)
+
+
 def test_an_unknown_rule_or_an_empty_ensemble_is_refused() -> None:
     with pytest.raises(ConfigError, match="Did you mean 'product'"):
         build_ensemble(["resnet10"], rule="produkt", size="slim")

@@ -15,18 +15,25 @@ from medresnet3d.errors import ConfigError
 from medresnet3d.io.atomic import atomic_path
 
 LIGHT, DARK = np.array([235.0, 190.0, 170.0]), np.array([140.0, 90.0, 65.0])
-BROWN, BLACK, BLUE_GREY, RED = (
-    np.array(colour, dtype=float) for colour in ((110, 65, 40), (45, 32, 30), (95, 105, 125), (175, 75, 70))
+BROWN, BLACK, BLUE_GREY, RED, PALE = (
+    np.array(colour, dtype=float)
+    for colour in ((110, 65, 40), (45, 32, 30), (95, 105, 125), (175, 75, 70), (225, 205, 170))
 )
+KINDS = ("nevus", "melanoma", "seborrheic keratosis")
 
 
 def skin_lesion(
-    seed: int | Sequence[int], malignant: bool, size: tuple[int, int] = (96, 128), *, difficulty: float = 0.5
+    seed: int | Sequence[int],
+    malignant: bool,
+    size: tuple[int, int] = (96, 128),
+    *,
+    difficulty: float = 0.5,
+    keratosis: bool = False,
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     """Draw a lesion on skin as a dermatoscope sees it.
 
-    What tells a malignant lesion are asymmetry, an irregular border and several colours (black, blue-grey, red). Skin
-    tone, size, place, light, hairs, a ruler and the dark rim of the lens are drawn alike for both classes, so that none
+    What tells a malignant lesion are asymmetry, an irregular border and several colours (black, blue-grey, red); a
+    seborrheic keratosis has pale cysts and dark plugs instead, and may have any of those to some degree. Skin tone, size, place, light, hairs, a ruler and the dark rim of the lens are drawn alike for both classes, so that none
     of them says anything.
 
     Args:
@@ -35,6 +42,7 @@ def skin_lesion(
         size: rows and columns.
         difficulty: 0: every sign is strong in malignant lesions and absent from benign ones; 1: no sign differs. In
             between the strengths of both classes overlap.
+        keratosis: a seborrheic keratosis, which is benign.
 
     Returns:
         the picture, (rows, columns, 3) uint8 RGB, and the mask of the lesion, (rows, columns), 0 or 1.
@@ -45,11 +53,13 @@ def skin_lesion(
     if not 0 <= difficulty <= 1:
         raise ConfigError(f"skin_lesion: difficulty is {difficulty}; give 0 to 1.")
     rng = np.random.default_rng(seed)
-    asymmetry, border, colours = _signs(rng, malignant, difficulty)
+    asymmetry, border, colours = _signs(rng, malignant or (keratosis and bool(rng.integers(2))), difficulty)
     picture = _skin(rng, size)
     distance = _outline(rng, size, asymmetry, border)
     soft = 1 / (1 + np.exp(distance / rng.uniform(0.02, 0.05)))
     lesion = _lesion_colour(rng, size, colours, distance)
+    if keratosis:
+        lesion = _cysts(rng, size, lesion, 1 - 0.7 * difficulty)
     picture += soft[..., None] * (lesion - picture)
     picture = _artefacts(rng, picture)
     noisy = picture + rng.normal(0, rng.uniform(2, 5), picture.shape)
@@ -104,6 +114,18 @@ def _lesion_colour(
         weight = 0.9 * colours / (1 + np.exp(-4 * (cloud - 0.7)))
         lesion = lesion + weight[..., None] * (colour - lesion)
     return np.asarray(lesion)
+
+
+def _cysts(
+    rng: np.random.Generator, size: tuple[int, int], lesion: npt.NDArray[np.float64], strength: float
+) -> npt.NDArray[np.float64]:
+    """Pale cysts and dark plugs, small and round, all over a keratosis."""
+    for colour, share in ((PALE, 0.012), (BLACK, 0.006)):
+        seeds = np.where(rng.random(size) < share, 1.0, 0.0)
+        spots = ndimage.gaussian_filter(seeds, min(size) / 64)
+        weight = strength * np.clip(spots / (spots.max() + 1e-12) * 1.6, 0, 1)
+        lesion = lesion + weight[..., None] * (colour - lesion)
+    return lesion
 
 
 def _artefacts(rng: np.random.Generator, picture: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -173,6 +195,52 @@ def write_isic2016(
             rows.append((name, codes[positive]))
         write_table(folder / f"ISBI2016_ISIC_Part3_{part}_GroundTruth.csv", rows)
     return prepare("isic2016", folder, folder / "manifest.json", task="melanoma", seed=seed).path
+
+
+def write_isic2017(
+    folder: str | Path,
+    training: int = 24,
+    validation: int = 12,
+    test: int = 12,
+    seed: int = 0,
+    *,
+    size: tuple[int, int] = (96, 128),
+    difficulty: float = 0.5,
+) -> Path:
+    """Write phantom lesions as the official unpacking of ISIC 2017 holds them, and prepare the manifest from it.
+
+    Args:
+        folder: created if absent.
+        training: pictures of the training part; a third each nevi, melanomas and seborrheic keratoses, in any order.
+        validation: pictures of the validation part.
+        test: pictures of the test part.
+        seed: the same seed writes the same files.
+        size: rows and columns of each picture.
+        difficulty: see :func:`skin_lesion`.
+
+    Returns:
+        the manifest, as ``medresnet3d data prepare isic2017`` writes it.
+
+    Raises:
+        ConfigError: if a part has too few pictures for all classes.
+    """
+    folder = Path(folder)
+    for part, first, number in (
+        ("Training", 0, training),
+        ("Validation", 10_000, validation),
+        ("Test_v2", 20_000, test),
+    ):
+        if number < len(KINDS):
+            raise ConfigError(f"write_isic2017: {number} pictures cannot have all of {', '.join(KINDS)}.")
+        kinds = np.random.default_rng([seed, first]).permutation(np.arange(number) % len(KINDS))
+        rows: list[tuple[object, ...]] = [("image_id", "melanoma", "seborrheic_keratosis")]
+        for index, kind in enumerate(kinds.tolist(), start=first):
+            name = f"ISIC_{index:07d}"
+            picture, _ = skin_lesion([seed, index], kind == 1, size, difficulty=difficulty, keratosis=kind == 2)
+            _write_jpeg(folder / f"ISIC-2017_{part}_Data" / f"{name}.jpg", picture)
+            rows.append((name, float(kind == 1), float(kind == 2)))
+        write_table(folder / f"ISIC-2017_{part}_Part3_GroundTruth.csv", rows)
+    return prepare("isic2017", folder, folder / "manifest.json", seed=seed).path
 
 
 def _write_jpeg(path: Path, picture: npt.NDArray[np.uint8]) -> None:

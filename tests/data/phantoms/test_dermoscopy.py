@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from medresnet3d.data import items, load_manifest
-from medresnet3d.data.phantoms.dermoscopy import skin_lesion, write_isic2016
+from medresnet3d.data.phantoms.dermoscopy import skin_lesion, write_isic2016, write_isic2017
 from medresnet3d.errors import ConfigError
 
 
@@ -60,6 +60,23 @@ def test_the_official_layout_is_prepared_by_the_adapter(tmp_path: Path) -> None:
     assert len(listed) == 12 and sorted(item["label"] for item in listed) == [0] * 6 + [1] * 6
     assert [item["label"] for item in items(manifest, "test")].count(1) == 3
     assert (tmp_path / "ISBI2016_ISIC_Part3B_Test_Data" / "ISIC_0010000_Segmentation.png").is_file()
+
+
+def test_a_keratosis_has_pale_spots_that_no_other_lesion_has() -> None:
+    def brightest(keratosis: bool) -> np.ndarray:
+        drawn = [skin_lesion([5, n], False, (64, 80), difficulty=0.2, keratosis=keratosis) for n in range(30)]
+        return np.array([np.quantile(picture[mask == 1].mean(1), 0.98) for picture, mask in drawn])
+
+    assert brightest(True).mean() > brightest(False).mean() + 20
+
+
+def test_the_layout_of_isic2017_has_three_classes_and_its_own_parts(tmp_path: Path) -> None:
+    manifest = load_manifest(write_isic2017(tmp_path, 9, 3, 6, size=(32, 40)))
+    assert sorted(manifest.labels) == ["melanoma", "nevus", "seborrheic keratosis"]
+    for section, number in (("training", 9), ("validation", 3), ("test", 6)):
+        assert sorted(item["label"] for item in items(manifest, section)) == sorted([0, 1, 2] * (number // 3))
+    with pytest.raises(ConfigError, match="cannot have all of"):
+        write_isic2017(tmp_path / "few", 2)
 
 
 def test_impossible_wishes(tmp_path: Path) -> None:
