@@ -33,8 +33,9 @@ def skin_lesion(
     """Draw a lesion on skin as a dermatoscope sees it.
 
     What tells a malignant lesion are asymmetry, an irregular border and several colours (black, blue-grey, red); a
-    seborrheic keratosis has pale cysts and dark plugs instead, and may have any of those to some degree. Skin tone, size, place, light, hairs, a ruler and the dark rim of the lens are drawn alike for both classes, so that none
-    of them says anything.
+    seborrheic keratosis has pale cysts and dark plugs instead, and may have any of those to some degree. Skin tone,
+    size, place, light, hairs, a ruler and the dark rim of the lens are drawn alike for all classes, so that none of
+    them says anything.
 
     Args:
         seed: the same seed draws the same picture.
