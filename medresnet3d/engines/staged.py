@@ -284,9 +284,8 @@ class StagedTrainer(Trainer):
 def training_only(network: nn.Module, trainable: str | Sequence[str] | None) -> Iterator[bool]:
     """Freeze all parameters but those whose names begin with one of the patterns, inside the block.
 
-    What was frozen before stays so.
-
-    Norms whose parameters are all frozen neither change their statistics nor use those of a batch.
+    What was frozen before stays so. Norms whose parameters are all frozen neither change their statistics nor use those
+    of a batch.
 
     Args:
         network: without a wrapper for distribution.

@@ -37,6 +37,7 @@ class DenseNetClassifier(ClassifierBase):
 
     published_names: ClassVar[tuple[tuple[str, str], ...]] = (
         (r"(\.denselayer\d+)\.(norm|conv)\.?(\d)\.", r"\1.layers.\2\3."),
+        (r"^class_layers\.out\.", "classifier."),  # MONAI's own
     )
 
     def __init__(

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from medresnet3d.errors import ConfigError, WeightsError
 from medresnet3d.networks.classifier_base import ClassifierBase
 from medresnet3d.networks.fitting import first_kernel, fit_tensor
+from medresnet3d.networks.trunks import trunks_of
 from medresnet3d.weights.cards import find_card, is_card
 from medresnet3d.weights.store import file_sha256, require_stored
 from medresnet3d.weights.tensors import read_tensors
@@ -39,7 +40,7 @@ class LoadReport:
         reshaped: those of them whose shape was changed another way: the first layer for other channels, a hidden layer
             after a smaller pooled map.
         left: tensors of the last (or an auxiliary) layer that stay at their random start, since the classes differ or
-            the weights have none.
+            the weights have none; also what joins several networks, and what is fitted after a training.
         missing: other tensors of the network that the weights do not have.
         unexpected: names in the file that the network does not have.
         misfits: names with both shapes, where no rule applies.
@@ -91,6 +92,9 @@ def load_pretrained(
     """Load published weights, or those of another training, into a network of this package.
 
     Names are mapped by the network's ``published_names``; the prefix ``module.`` of a distributed training is dropped.
+    Where the network is made of others (:func:`~medresnet3d.networks.trunks.trunks_of`), the weights of one go into
+    each of them, and what joins them starts at random; weights of the whole are those of an earlier training and go
+    where their names say, without what is fitted after a training (a support vector machine, the correction of a bias).
     For a 3D network 2D kernels are inflated; if the image has another number of channels, the kernels of the first
     layer are summed over theirs and shared equally among the new. A last layer with another number of classes stays at
     its random start. For an AlexNet or VGG with a smaller pooled map the first hidden layer's weights are summed over
@@ -99,7 +103,7 @@ def load_pretrained(
     are.
 
     Args:
-        network: a network made by :func:`medresnet3d.networks.classifier.build_classifier`, at the published width.
+        network: of :func:`medresnet3d.networks.classifier.build_classifier`, at the published width, or made of such.
         name_or_path: a name of ``medresnet3d weights list`` (fetched before), a local file (plain tensors;
             ``.safetensors`` or what ``torch.save`` wrote), or a URL, which is downloaded once into torch's hub folder.
         sha256: the file's SHA-256; required for a URL.
@@ -119,25 +123,29 @@ def load_pretrained(
     path, published = read_pretrained(name_or_path, sha256)
     if isinstance(network, HasPretrainedPart):
         network = network.pretrained_part(published)
+    trunks = trunks_of(network)
     target = network.state_dict()
     report = LoadReport(str(name_or_path))
     new: dict[str, Tensor] = {}
-    first = first_kernel(target)
-    for name, tensor in _renamed(network, published, target):
+    firsts = {prefix + first_kernel(trunk.state_dict()) for prefix, trunk in trunks.items()}
+    for name, tensor in _renamed(trunks, published, target):
         if name not in target:
             report.unexpected.append(name)
-        elif re.match(HEADS, name) and tensor.shape[:1] != target[name].shape[:1]:
+        elif _stays_at_its_start(network, trunks, name, tensor, target[name]):
             report.left.append(name)
-        elif (fitted := fit_tensor(name, tensor, target[name].shape, first, inflation, inflate_axis)) is None:
-            report.misfits.append(f"{name} {tuple(tensor.shape)} for {tuple(target[name].shape)}")
         else:
-            new[name] = fitted
-            _note_change(report, name, tensor, fitted, is_first=name == first)
+            first = name if name in firsts else ""
+            fitted = fit_tensor(name, tensor, target[name].shape, first, inflation, inflate_axis)
+            if fitted is None:
+                report.misfits.append(f"{name} {tuple(tensor.shape)} for {tuple(target[name].shape)}")
+            else:
+                new[name] = fitted
+                _note_change(report, name, tensor, fitted, is_first=name in firsts)
     report.loaded = list(new)
     seen = {*new, *report.left, *(misfit.partition(" ")[0] for misfit in report.misfits)}
-    _sort_missing(report, network, [name for name in target if name not in seen])
+    _sort_missing(report, network, trunks, [name for name in target if name not in seen])
     if strict:
-        _refuse(report, network, path)
+        _refuse(report, network, trunks, path)
     network.load_state_dict(new, strict=False)
     logger.info("%s", report)
     return report
@@ -169,11 +177,35 @@ def read_pretrained(name_or_path: str | os.PathLike[str], sha256: str | None = N
     return path, read_tensors(path)
 
 
+Trunks = Mapping[str, nn.Module]
+
+
 def _renamed(
-    network: nn.Module, published: Mapping[str, Tensor], target: Mapping[str, Tensor]
+    trunks: Trunks, published: Mapping[str, Tensor], target: Mapping[str, Tensor]
 ) -> Iterable[tuple[str, Tensor]]:
-    for name, tensor in published.items():
-        yield _for_batch_renorm(network, our_name(network, name), tensor, target)
+    """Tensors under the network's names: a file of one trunk goes into each, one of the whole network where it says."""
+    plain = {name.removeprefix("module."): tensor for name, tensor in published.items()}
+    is_whole = any(name.startswith(prefix) for name in plain for prefix in trunks if prefix)
+    for name, tensor in plain.items():
+        if is_whole and _trunk_of(name, trunks) is None:
+            yield name, tensor
+            continue
+        for prefix, trunk in trunks.items():
+            if is_whole and not name.startswith(prefix):
+                continue
+            own = our_name(trunk, name.removeprefix(prefix) if is_whole else name)
+            yield _for_batch_renorm(trunk, prefix + own, tensor, target)
+
+
+def _trunk_of(name: str, trunks: Trunks) -> str | None:
+    """The beginning of a name that says which trunk its tensor belongs to."""
+    return next((prefix for prefix in trunks if name.startswith(prefix)), None)
+
+
+def _belongs_to_classes(name: str, trunks: Trunks) -> bool:
+    """Whether a tensor is of a trunk's last layer, or lies outside of all trunks."""
+    prefix = _trunk_of(name, trunks)
+    return prefix is None or re.match(HEADS, name.removeprefix(prefix)) is not None
 
 
 def our_name(network: nn.Module, name: str) -> str:
@@ -196,7 +228,7 @@ def _for_batch_renorm(
     return name, tensor
 
 
-def _sort_missing(report: LoadReport, network: nn.Module, names: Sequence[str]) -> None:
+def _sort_missing(report: LoadReport, network: nn.Module, trunks: Trunks, names: Sequence[str]) -> None:
     """Sort what was not filled into ``left`` and ``missing``; counters and slopes of PReLU are neither."""
     slopes = {
         f"{name}.{own}"
@@ -205,16 +237,15 @@ def _sort_missing(report: LoadReport, network: nn.Module, names: Sequence[str]) 
         for own, _ in module.named_parameters()
     }
     for name in names:
-        if re.match(HEADS, name):
+        if _belongs_to_classes(name, trunks):
             report.left.append(name)
         elif not name.endswith("num_batches_tracked") and name not in slopes:
             report.missing.append(name)
 
 
-def _refuse(report: LoadReport, network: nn.Module, path: Path) -> None:
+def _refuse(report: LoadReport, network: nn.Module, trunks: Trunks, path: Path) -> None:
     """Raise unless everything but the layers of the classes fits."""
-    passed_over = rf"{HEADS}|{getattr(network, 'passed_over', HEADS)}"
-    unexpected = [name for name in report.unexpected if not re.match(passed_over, name)]
+    unexpected = [name for name in report.unexpected if not _may_be_left_over(name, trunks)]
     if unexpected or report.missing:
         raise WeightsError(
             f"{path}: does not fit {type(network).__name__}: {len(unexpected)} names unknown to it"
@@ -226,6 +257,23 @@ def _refuse(report: LoadReport, network: nn.Module, path: Path) -> None:
             f"{path}: {len(report.misfits)} tensors have another shape than the network's"
             f"{_examples(report.misfits)}; build the network at its published width (size=paper)."
         )
+
+
+def _stays_at_its_start(network: nn.Module, trunks: Trunks, name: str, published: Tensor, own: Tensor) -> bool:
+    """Whether a tensor is one of other classes, or of what is fitted once a training is over."""
+    if re.match(getattr(network, "fitted_names", "(?!)"), name):
+        return True
+    other_classes = published.shape[:1] != own.shape[:1] or published.ndim > own.ndim
+    return other_classes and _belongs_to_classes(name, trunks)
+
+
+def _may_be_left_over(name: str, trunks: Trunks) -> bool:
+    """Whether a name that the network does not have is no matter: a last layer, or another part of a published file."""
+    prefix = _trunk_of(name, trunks)
+    if prefix is None:
+        return True
+    pattern = rf"{HEADS}|{getattr(trunks[prefix], 'passed_over', HEADS)}"
+    return re.match(pattern, name.removeprefix(prefix)) is not None
 
 
 def _wanted_arch(source: str) -> str:

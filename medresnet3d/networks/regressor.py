@@ -9,7 +9,7 @@ J. H. Cole. Commentary: correction procedures in brain-age prediction. NeuroImag
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import nn
@@ -43,6 +43,7 @@ class NumberRegressor(nn.Module):
         deviation: torch.Tensor
         slope: torch.Tensor
         intercept: torch.Tensor
+    fitted_names: ClassVar[str] = r"(slope|intercept)$"  # that no training starts from
     __jit_unused_properties__ = ("classifier",)
 
     def __init__(self, backbone: nn.Module, mean: float, deviation: float) -> None:

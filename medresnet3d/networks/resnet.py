@@ -216,7 +216,12 @@ class ResNetClassifier(ClassifierBase):
         ConfigError: for a depth that is not listed, or less than one branch.
     """
 
-    published_names: ClassVar[tuple[tuple[str, str], ...]] = ((r"^fc\.", "classifier."),)
+    published_names: ClassVar[tuple[tuple[str, str], ...]] = (
+        (r"^fc\.", "classifier."),
+        (r"^features\.0\.", "conv1."),  # MONAI's TorchVisionFCModel numbers the children of torchvision's network
+        (r"^features\.1\.", "bn1."),
+        *((rf"^features\.{number + 3}\.", f"layer{number}.") for number in (1, 2, 3, 4)),
+    )
     linear_layers: ClassVar[str] = r"\bdownsample\b"
     own_stages: ClassVar[tuple[str, ...]] = (r"(conv1|bn1|act)\.", *(rf"layer{n}\." for n in (1, 2, 3, 4)))
     passed_over: ClassVar[str] = r"conv_seg\."  # the decoder of MedicalNet

@@ -44,6 +44,6 @@ class StagedNetwork(nn.Module):
         """Set training mode; frozen layers stay in eval mode."""
         super().train(mode)
         for name, module in self.named_modules():
-            if mode and self._is_frozen(f"{name}."):
+            if mode and name and self._is_frozen(f"{name}."):
                 module.eval()
         return self

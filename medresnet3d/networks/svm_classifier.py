@@ -6,7 +6,7 @@ by one on those of a ResNet-50.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +29,7 @@ class SVMClassifier(nn.Module):
     Shapes: (B, C, ...) to (B, K): logits of the last layer in training mode, log-probabilities in eval mode.
     """
 
+    fitted_names: ClassVar[str] = r"svm\."  # that no training starts from
     __jit_unused_properties__ = ("classifier",)
 
     def __init__(

@@ -11,12 +11,13 @@ from medresnet3d.errors import ConfigError
 from medresnet3d.names import require_name
 from medresnet3d.networks.pretrained import is_url, load_pretrained
 from medresnet3d.networks.staged_network import StagedNetwork
+from medresnet3d.networks.trunks import trunks_of
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
 def freeze_depths(network: nn.Module) -> dict[str, str]:
-    """The values of ``freeze_until`` for a network, each with the pattern of the names that are frozen then.
+    """The values of ``freeze_until`` for a network or a trunk, each with the pattern of the names that are frozen then.
 
     ``none``, ``stem``, ``stage1`` and so on: that stage and all before it; ``all_but_head``: everything but the last
     layer (and auxiliary ones).
@@ -29,7 +30,7 @@ def freeze_depths(network: nn.Module) -> dict[str, str]:
         raise ConfigError(f"{type(network).__name__} has no stages that could be frozen; set freeze_until=none.")
     names = ("stem", *(f"stage{number}" for number in range(1, len(stages))))
     depths = {name: "|".join(f"(?:{stage})" for stage in stages[: index + 1]) for index, name in enumerate(names)}
-    return {"none": "", **depths, "all_but_head": r"(?!(classifier|auxiliary)\b)"}
+    return {"none": "", **depths, "all_but_head": r"(?!(classifier|auxiliary|dropout)\b)"}
 
 
 def start_from(
@@ -44,7 +45,8 @@ def start_from(
     here: ``medresnet3d weights fetch NAME`` brings published weights to this computer first.
 
     Args:
-        network: of :func:`medresnet3d.networks.classifier.build_classifier`; it is changed in place.
+        network: of :func:`medresnet3d.networks.classifier.build_classifier`, or made of such (several views, slices
+            that vote, a regressor, a support vector machine behind it); it is changed in place.
         pretrained: ``None``: it stays as it is; a name of ``medresnet3d weights list``; or a local file of plain
             tensors, for instance ``models/model.pt`` of a bundle that was trained before.
         freeze_until: see :func:`freeze_depths`. Frozen layers keep their weights, and the running statistics of their
@@ -66,7 +68,8 @@ def start_from(
             )
         load_pretrained(network, pretrained, inflation=inflation)
     if freeze_until != "none":
-        depths = freeze_depths(network)
-        require_name("Depth freeze_until", freeze_until, depths)
-        network.freeze(depths[freeze_until])  # type: ignore[operator]  # freeze_depths has told that it is there
+        for trunk in trunks_of(network).values():
+            depths = freeze_depths(trunk)
+            require_name("Depth freeze_until", freeze_until, depths)
+            trunk.freeze(depths[freeze_until])  # type: ignore[operator]  # freeze_depths has told that it is there
     return network

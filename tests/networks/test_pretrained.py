@@ -5,16 +5,22 @@ import hashlib
 import pickle
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from monai.networks.nets.densenet import DenseNet
 from monai.networks.nets.resnet import ResNet, get_medicalnet_pretrained_resnet_args
 from torch import nn
 
 from medresnet3d.errors import WeightsError
 from medresnet3d.networks.classifier import ARCHITECTURES, build_classifier
 from medresnet3d.networks.layers.inception import MeanPool
+from medresnet3d.networks.msresnet import build_msresnet
+from medresnet3d.networks.multi_view import build_multi_view
 from medresnet3d.networks.pretrained import load_pretrained
+from medresnet3d.networks.regressor import build_regressor
+from medresnet3d.networks.svm_classifier import build_svm_classifier
 from medresnet3d.weights.cards import find_card
 from medresnet3d.workflows.fetch_weights import fetch_weights
 from tests.networks.published import AUXILIARY, published
@@ -359,3 +365,130 @@ def test_weights_that_were_not_fetched_say_how(tmp_path: Path, monkeypatch: pyte
         load_pretrained(network, "resnet18_imagenet")
     with pytest.raises(WeightsError, match="did you mean 'resnet18_imagenet'"):
         load_pretrained(network, "resnet18_imagnet")
+
+
+def imagenet(arch: str, folder: Path, **options: object) -> dict[str, torch.Tensor]:
+    """Write a file with torchvision's names and shapes, of a thousand classes and narrow channels; give its tensors."""
+    torch.manual_seed(7)
+    source = shaken(build_classifier(arch, 2, 3, 1000, width=0.0625, **options))
+    state = published(arch, source)
+    torch.save(state, folder / f"{arch}.pth")
+    return state
+
+
+def test_each_trunk_of_a_multi_view_network_takes_an_imagenet_file(tmp_path: Path) -> None:
+    state = imagenet("resnet18", tmp_path)
+    network = build_multi_view("resnet18", width=0.0625)
+    joined = network.classifier.weight.clone()
+    report = load_pretrained(network, tmp_path / "resnet18.pth")
+    own = network.state_dict()
+    for name, tensor in state.items():
+        if not name.startswith("fc."):
+            expected = tensor.sum(1, keepdim=True) if name == "conv1.weight" else tensor  # the grey stem
+            assert all(torch.equal(own[f"trunks.{trunk}.{name}"], expected) for trunk in range(3)), name
+    assert report.reshaped == [f"trunks.{trunk}.conv1.weight" for trunk in range(3)]
+    assert report.left == ["classifier.weight", "classifier.bias"] and torch.equal(network.classifier.weight, joined)
+
+
+def test_a_3d_regressor_takes_a_medicalnet_checkpoint(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    theirs = ResNet("basic", [1, 1, 1, 1], [4, 8, 16, 32], 3, 1, conv1_t_stride=2, bias_downsample=False)
+    state = {f"module.{name}": t for name, t in theirs.state_dict().items() if not name.startswith("fc.")}
+    torch.save({"state_dict": {**state, "module.conv_seg.0.weight": torch.zeros(2)}}, tmp_path / "resnet_10.pth")
+    network = build_regressor("resnet10", 50.0, 18.0, spatial_dims=3, in_channels=1, width=0.0625)
+    report = load_pretrained(network, tmp_path / "resnet_10.pth")
+    own = network.state_dict()
+    assert all(torch.equal(own[name.replace("module.", "backbone.")], tensor) for name, tensor in state.items())
+    fitted = ["mean", "deviation", "slope", "intercept"]
+    assert sorted(report.left) == sorted([*fitted, "backbone.classifier.weight", "backbone.classifier.bias"])
+    assert float(network.mean) == 50.0
+
+
+def test_an_svm_starts_from_an_imagenet_file_and_from_an_earlier_training_without_its_machine(tmp_path: Path) -> None:
+    state = imagenet("resnet18", tmp_path)
+    first = build_svm_classifier("resnet18", width=0.0625, capacity=8)
+    load_pretrained(first, tmp_path / "resnet18.pth")
+    assert torch.equal(first.network.conv1.weight, state["conv1.weight"])
+    first.svm.ready.fill_(True)
+    torch.save(first.state_dict(), tmp_path / "model.pt")
+    second = build_svm_classifier("resnet18", width=0.0625, capacity=16)
+    report = load_pretrained(second, tmp_path / "model.pt")
+    assert torch.equal(second.network.classifier.weight, first.network.classifier.weight)
+    assert not bool(second.svm.ready) and all(name.startswith("svm.") for name in report.left)
+    other = build_svm_classifier("resnet18", num_classes=5, width=0.0625)
+    assert {"network.classifier.weight", "network.classifier.bias"} <= set(
+        load_pretrained(other, tmp_path / "model.pt").left
+    )
+
+
+def test_a_regressor_starts_from_an_earlier_one_without_its_correction(tmp_path: Path) -> None:
+    first = build_regressor("resnet10", 60.0, 9.0, spatial_dims=3, in_channels=1, width=0.0625)
+    first.slope.fill_(0.5)
+    torch.save(first.state_dict(), tmp_path / "model.pt")
+    second = build_regressor("resnet10", 50.0, 18.0, spatial_dims=3, in_channels=1, width=0.0625)
+    assert load_pretrained(second, tmp_path / "model.pt").left == ["slope", "intercept"]
+    image = torch.rand(1, 1, 16, 16, 16)
+    with torch.no_grad():
+        assert not torch.equal(second.eval()(image), first.eval()(image))
+        first.reset_correction()
+        assert torch.equal(second(image), first(image))
+
+
+def test_slices_that_vote_start_from_those_of_other_classes(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    first, second = build_msresnet(2, 3, "slim"), build_msresnet(2, 2, "slim")
+    torch.save(first.state_dict(), tmp_path / "model.pt")
+    report = load_pretrained(second, tmp_path / "model.pt")
+    assert report.left == ["network.classifier.weight", "network.classifier.bias"]
+    trunk = [name for name in first.state_dict() if "classifier" not in name]
+    assert all(torch.equal(second.state_dict()[name], first.state_dict()[name]) for name in trunk)
+
+
+def test_what_does_not_fit_a_trunk_is_refused(tmp_path: Path) -> None:
+    imagenet("resnet18", tmp_path)
+    with pytest.raises(WeightsError, match="does not fit MultiViewClassifier"):
+        load_pretrained(build_multi_view("resnet34", width=0.0625), tmp_path / "resnet18.pth")
+    torch.save(build_multi_view("resnet10", share_weights=True, width=0.0625).state_dict(), tmp_path / "shared.pt")
+    with pytest.raises(WeightsError, match="missing"):
+        load_pretrained(build_multi_view("resnet10", width=0.0625), tmp_path / "shared.pt")
+
+
+@pytest.mark.parametrize("arch", ["resnet10", "densenet121"])
+def test_weights_of_monais_own_networks_in_3d(arch: str, tmp_path: Path) -> None:
+    """What a MONAI bundle with one of these networks keeps in ``models/model.pt``, also under the name ``model``."""
+    torch.manual_seed(0)
+    options: dict[str, Any] = {"spatial_dims": 3, "width": 0.0625}
+    if arch == "resnet10":
+        theirs: nn.Module = ResNet(
+            "basic",
+            [1, 1, 1, 1],
+            [4, 8, 16, 32],
+            n_input_channels=1,
+            num_classes=2,
+            conv1_t_stride=2,
+            bias_downsample=False,
+        )
+    else:
+        theirs = DenseNet(3, 1, 2, init_features=4, growth_rate=2, block_config=(6, 12, 24, 16))
+    torch.save({"model": theirs.state_dict()}, tmp_path / "model.pt")
+    network = build_classifier(arch, in_channels=1, num_classes=2, **options).eval()
+    report = load_pretrained(network, tmp_path / "model.pt")
+    assert set(report.loaded) == set(network.state_dict())
+    image = torch.rand(1, 1, 32, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(network(image), theirs.eval()(image))
+
+
+def test_weights_of_monais_wrapper_of_torchvision(tmp_path: Path) -> None:
+    source = randomised("resnet18", width=0.0625)
+    children = ("conv1", "bn1", "act", "maxpool", "layer1", "layer2", "layer3", "layer4", "pool")
+    numbered = nn.Sequential(*(getattr(source, name) for name in children))
+    state = {f"features.{name}": tensor for name, tensor in numbered.state_dict().items()}
+    head = {"fc.weight": source.classifier.weight[..., None, None], "fc.bias": source.classifier.bias}
+    torch.save({**state, **head}, tmp_path / "model.pt")
+    network = build_classifier("resnet18", 2, 3, 7, width=0.0625).eval()
+    report = load_pretrained(network, tmp_path / "model.pt")
+    assert report.left == ["classifier.weight"]
+    image = torch.rand(1, 3, 40, 40)
+    with torch.no_grad():
+        assert torch.equal(network.forward_features(image), source.forward_features(image))

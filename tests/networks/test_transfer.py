@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,12 @@ from torch import nn
 
 from medresnet3d.errors import ConfigError, WeightsError
 from medresnet3d.networks.classifier import ARCHITECTURES, build_classifier
+from medresnet3d.networks.msresnet import build_msresnet
+from medresnet3d.networks.multi_view import build_multi_view
+from medresnet3d.networks.regressor import build_regressor
+from medresnet3d.networks.svm_classifier import build_svm_classifier
 from medresnet3d.networks.transfer import freeze_depths, start_from
+from medresnet3d.networks.trunks import trunks_of
 
 EDGE = {"alexnet": 35, "inception_v3": 39, "inception_v4": 39}
 
@@ -114,3 +120,42 @@ def test_a_frozen_network_is_scripted_and_copied() -> None:
     image = torch.rand(1, 1, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(torch.jit.script(network)(image), network(image))
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: build_multi_view("resnet10", width=0.03125),
+        lambda: build_msresnet(2, size="slim"),
+        lambda: build_svm_classifier("resnet10", in_channels=3, width=0.03125),
+        lambda: build_regressor("resnet10", spatial_dims=2, in_channels=3, width=0.03125),
+    ],
+    ids=["views", "slices", "svm", "number"],
+)
+@pytest.mark.parametrize("depth", ["stage1", "all_but_head"])
+def test_every_trunk_is_frozen(build: Callable[[], nn.Module], depth: str) -> None:
+    torch.manual_seed(0)
+    network = start_from(build(), freeze_until=depth)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, weight_decay=0.1)
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(2):
+        network.train()
+        optimizer.zero_grad()
+        network(torch.rand(4, 3, 32, 32, generator=generator)).square().sum().backward()
+        optimizer.step()
+    frozen = {
+        prefix + name
+        for prefix, trunk in trunks_of(network).items()
+        for name in trunk.state_dict()
+        if trunk._is_frozen(name)
+    }
+    changed = {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert frozen and not changed & frozen
+    assert any("classifier" in name for name in changed)
+    assert any(name.endswith("running_mean") for name in changed) == (depth == "stage1")
+
+
+def test_dropout_in_front_of_a_head_that_learns_is_not_frozen() -> None:
+    network = start_from(small(), freeze_until="all_but_head").train()
+    assert network.dropout.training and not network.bn1.training
