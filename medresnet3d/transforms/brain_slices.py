@@ -20,6 +20,7 @@ from monai.transforms import (
 
 from medresnet3d.errors import ConfigError
 from medresnet3d.transforms.brain_grid import CARRIED_ITEMS, TRAINING_ITEMS, brain_augmentation, prepare_brain
+from medresnet3d.transforms.plane_packing import pack_planes
 
 MID_TEMPORAL_MM = (0.0, 0.0, -28.0)
 """Where the hippocampi lie, from the middle of the brain: some 28 mm below it."""
@@ -33,13 +34,13 @@ class SlicesToChannelsd(MapTransform):
     """
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Give a copy of ``data`` with stacks of slices; a MetaTensor keeps its affine."""
+        """Give a copy of ``data`` with stacks of slices; a MetaTensor keeps its affine, and where each slice lies."""
         item = dict(data)
         for key in self.key_iterator(item):
             volume = item[key]
             plain = volume.as_tensor() if isinstance(volume, MetaTensor) else volume
             stack = plain[0].movedim(-1, 0).contiguous()
-            item[key] = MetaTensor(stack, meta=dict(volume.meta)) if isinstance(volume, MetaTensor) else stack
+            item[key] = pack_planes(stack, volume, [(2, index) for index in range(len(stack))])
         return item
 
 

@@ -6,7 +6,7 @@ captures the third dimension. The sampling, the weights and their width are not 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import torch
@@ -15,7 +15,8 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, MapTransform
 
 from medresnet3d.errors import ConfigError, DataError
-from medresnet3d.transforms.ct import AIR_HU, nodule_cube_inference, nodule_cube_training
+from medresnet3d.transforms.ct import nodule_cube_inference, nodule_cube_training
+from medresnet3d.transforms.plane_packing import pack_planes
 
 KINDS = ("gaussian", "mip", "mean", "stack")
 AXES = (2, 1, 0)
@@ -135,20 +136,18 @@ class IntermediateDenseProjectiond(MapTransform):
             plain = cube.as_tensor() if isinstance(cube, MetaTensor) else cube
             planes = [intermediate_dense_projection(plain[0], axis, **self.options) for axis in AXES]
             joined = torch.cat(planes) if self.options["kind"] == "stack" else torch.stack(planes)
-            item[key] = MetaTensor(joined, meta=dict(cube.meta)) if isinstance(cube, MetaTensor) else joined
+            item[key] = pack_planes(joined, cube, self._places(cube.shape[-1]))
         return item
+
+    def _places(self, length: int) -> list[tuple[int, int]]:
+        """Where the planes lie: each slice of a stack in its own place, a projection in the middle."""
+        stacked = self.options["kind"] == "stack"
+        offsets = projection_offsets(self.options["count"], self.options["growth"]) if stacked else [0]
+        return [(axis, length // 2 + offset) for axis in AXES for offset in offsets]
 
 
 def nodule_projection_training(
-    count: int = 9,
-    kind: str = "gaussian",
-    sigma: float = 2.0,
-    growth: int = 1,
-    crop_size_mm: float = 32.0,
-    spacing: float = 1.0,
-    intensity_range: Sequence[float] = (AIR_HU, 400.0),
-    shift: int = 3,
-    augmentation: str = "light",
+    count: int = 9, kind: str = "gaussian", sigma: float = 2.0, growth: int = 1, **cubes: Any
 ) -> Compose:
     """Projections of cubes that :func:`medresnet3d.transforms.ct.nodule_cube_training` cut and varied.
 
@@ -157,37 +156,24 @@ def nodule_projection_training(
         kind: see :class:`IntermediateDenseProjectiond`.
         sigma: see :class:`IntermediateDenseProjectiond`.
         growth: see :class:`IntermediateDenseProjectiond`.
-        crop_size_mm: edge of the cube in mm.
-        spacing: edge of a voxel in mm.
-        intensity_range: HU that become 0 and 1.
-        shift: largest shift along each axis, in voxels.
-        augmentation: ``none``, ``light``, ``medium`` or ``strong``.
+        **cubes: of :func:`medresnet3d.transforms.ct.nodule_cube_training`, but for augmentation in batches: planes
+            cannot be varied as cubes are.
     """
-    cubes = nodule_cube_training(crop_size_mm, spacing, intensity_range, shift, augmentation=augmentation)
-    planes = IntermediateDenseProjectiond("image", count, kind, sigma, growth)
-    return Compose([cubes, planes], log_stats=False).flatten()
+    projection = IntermediateDenseProjectiond("image", count, kind, sigma, growth)
+    return Compose([nodule_cube_training(**cubes), projection], log_stats=False).flatten()
 
 
 def nodule_projection_inference(
-    count: int = 9,
-    kind: str = "gaussian",
-    sigma: float = 2.0,
-    growth: int = 1,
-    crop_size_mm: float = 32.0,
-    spacing: float = 1.0,
-    intensity_range: Sequence[float] = (AIR_HU, 400.0),
+    count: int = 9, kind: str = "gaussian", sigma: float = 2.0, growth: int = 1, **cubes: Any
 ) -> Compose:
-    """Projections for validation and inference, with no variation; see :func:`nodule_projection_training`.
+    """Projections for validation and inference, with no variation.
 
     Args:
         count: see :class:`IntermediateDenseProjectiond`.
         kind: see :class:`IntermediateDenseProjectiond`.
         sigma: see :class:`IntermediateDenseProjectiond`.
         growth: see :class:`IntermediateDenseProjectiond`.
-        crop_size_mm: edge of the cube in mm.
-        spacing: edge of a voxel in mm.
-        intensity_range: HU that become 0 and 1.
+        **cubes: of :func:`medresnet3d.transforms.ct.nodule_cube_inference`.
     """
-    cubes = nodule_cube_inference(crop_size_mm, spacing, intensity_range)
-    planes = IntermediateDenseProjectiond("image", count, kind, sigma, growth)
-    return Compose([cubes, planes], log_stats=False).flatten()
+    projection = IntermediateDenseProjectiond("image", count, kind, sigma, growth)
+    return Compose([nodule_cube_inference(**cubes), projection], log_stats=False).flatten()

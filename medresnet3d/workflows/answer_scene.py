@@ -10,7 +10,11 @@ from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
+from medresnet3d.transforms.plane_packing import are_planes, unpack_planes
+
 if TYPE_CHECKING:
+    from monai.data import MetaTensor
+
     from medresnet3d.io import Volume
     from medresnet3d.workflows.prediction import Prediction
 
@@ -53,7 +57,7 @@ def answer_scene(prediction: Prediction, heat: NDArray[Any] | None, modality: st
     affine, volume = np.asarray(seen.affine, dtype=np.float64), prediction.volume
     if seen.ndim == 3 and volume is not None and volume.shape[2] == 1 and affine.shape == (4, 4):
         return _photograph(volume, affine, heat)
-    own = Scene(np.asarray(seen.as_tensor()[0].cpu()), affine, heat)
+    own = Scene(seen_pixels(seen), affine, heat)
     if volume is None or volume.array.ndim != 3 or own.pixels.ndim != 3 or affine.shape != (4, 4):
         return own
     to_scan = np.linalg.inv(volume.affine) @ affine
@@ -64,6 +68,12 @@ def answer_scene(prediction: Prediction, heat: NDArray[Any] | None, modality: st
     shift[:3, 3] = [side.start for side in box]
     pixels = volume.array[box]
     return Scene(pixels, volume.affine @ shift, _moved(heat, np.linalg.inv(to_scan) @ shift, pixels.shape), modality)
+
+
+def seen_pixels(seen: MetaTensor) -> NDArray[Any]:
+    """What the network saw, one value a voxel: its first channel, or planes of a volume in their places."""
+    values = np.asarray(seen.as_tensor().cpu())
+    return unpack_planes(values, seen.meta) if are_planes(seen.meta) else values[0]
 
 
 def _photograph(volume: Volume, affine: NDArray[np.float64], heat: NDArray[Any] | None) -> Scene:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,21 +51,23 @@ def explain(predictor: Predictor, prediction: Prediction, method: Any = "auto") 
         method: ``"gradcam"``, ``"occlusion"`` or ``"auto"``, see :func:`medresnet3d.reports.attention.class_map`.
 
     Returns:
-        Importance from 0 to 1 on the grid of the network's input, (i, j, k) or (i, j); ``None`` where there is no
+        Importance from 0 to 1 on the grid of the network's input, (i, j, k) or (i, j), of planes of a volume that the
+        network sees as channels on the volume's; ``None`` where there is no
         class or the input was not kept.
 
     Raises:
         ConfigError: if Grad-CAM is asked for and the network has no feature maps.
     """
     from medresnet3d.reports.attention import class_map
+    from medresnet3d.transforms.plane_packing import are_planes, unpack_planes
 
     if prediction.input_tensor is None or prediction.label is None:
         return None
     image = prediction.input_tensor.as_tensor().unsqueeze(0).to(predictor.device)
     target = list(prediction.probabilities).index(prediction.label)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Full backward hook")  # the input itself needs no gradient
-        return class_map(predictor.network, image, target, method=method)
+    meta = prediction.input_tensor.meta
+    found = class_map(predictor.network, image, target, method=method, apart=are_planes(meta))
+    return unpack_planes(found, meta) if are_planes(meta) else found
 
 
 def add_explanation(predictor: Predictor, prediction: Prediction, method: str) -> None:

@@ -30,6 +30,7 @@ from medresnet3d.reports import (
 )
 from medresnet3d.reports.builders import classification_figures
 from medresnet3d.transforms.load import LoadVolumed
+from medresnet3d.workflows.answer_scene import seen_pixels
 from medresnet3d.workflows.explanation import explain
 from medresnet3d.workflows.prediction import Prediction
 from medresnet3d.workflows.predictor import Predictor
@@ -267,7 +268,7 @@ class ClassificationScorer(Scorer):
         seen = prediction.input_tensor
         pixels = affine = heat = None
         if seen is not None and prediction.label is not None:
-            pixels, affine = np.asarray(seen.as_tensor()[0].cpu()), np.asarray(seen.affine)
+            pixels, affine = seen_pixels(seen), np.asarray(seen.affine)
             heat = explain(self._predictor, prediction)
         return classification_card(
             prediction.case,

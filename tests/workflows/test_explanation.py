@@ -16,11 +16,14 @@ from medresnet3d.data.phantoms.nodule_cubes import DISTRACTORS, nodule_cube
 from medresnet3d.errors import ConfigError
 from medresnet3d.io import Source, Volume, load
 from medresnet3d.networks.classifier import build_classifier
+from medresnet3d.networks.slice_vote import SliceVote
 from medresnet3d.reports.attention import class_map
+from medresnet3d.transforms.brain_slices import SlicesToChannelsd
 from medresnet3d.workflows.answer_files import write_answer
-from medresnet3d.workflows.answer_scene import heat_on_scan
+from medresnet3d.workflows.answer_scene import answer_scene, heat_on_scan
 from medresnet3d.workflows.explanation import add_explanation, explain
 from medresnet3d.workflows.prediction import Prediction
+from tests.reports.test_attention import FlatSpotNet
 from tests.workflows.conftest import OBLIQUE, orthogonal, save_scan
 
 METHODS = ("gradcam", "occlusion")
@@ -120,6 +123,27 @@ def test_the_heat_of_a_picture_is_a_picture_of_its_size(tmp_path: Path, classifi
     assert picture.shape == (20, 30)
     row, column = np.unravel_index(picture.argmax(), picture.shape)
     assert abs(column - 24.5) <= 0.5 and abs(row - 4.5) <= 0.5
+
+
+def test_slices_that_vote_have_their_heat_on_their_own_slices_of_the_scan(classifier: Path) -> None:
+    predictor = Predictor(classifier, device="cpu")
+    assert predictor.parts is not None
+    predictor.parts.network = SliceVote(FlatSpotNet())
+    scan = np.zeros((20, 22, 12), dtype=np.float32)
+    scan[5:9, 12:16, 7] = 1.0
+    affine = np.diag([2.0, 2.0, 3.0, 1.0])
+    seen = MetaTensor(torch.from_numpy(scan)[None], affine=torch.from_numpy(affine))
+    prediction = Prediction("a", "classification", ("x", "y"), probabilities={"x": 0.1, "y": 0.9}, label="y")
+    prediction.input_tensor = SlicesToChannelsd("image")({"image": seen})["image"]
+    prediction.volume = Volume(scan, affine)
+    add_explanation(predictor, prediction, "gradcam")
+    np.testing.assert_allclose(center_of_mass(prediction.images["explanation"]), (6.5, 13.5, 7), atol=0.3)
+    scene = answer_scene(prediction, prediction.heat, None)
+    assert scene is not None and scene.heat is not None and scene.pixels.shape == scene.heat.shape == scan.shape
+    prediction.volume = None
+    alone = answer_scene(prediction, prediction.heat, None)
+    assert alone is not None
+    np.testing.assert_array_equal(alone.pixels, scan)
 
 
 def shifted_cubes(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
