@@ -33,10 +33,13 @@ from monai.utils.enums import SpaceKeys
 from scipy import ndimage
 
 from medresnet3d.errors import ConfigError, DataError
+from medresnet3d.names import require_name
 from medresnet3d.transforms.load import LoadVolumed
 from medresnet3d.transforms.mri import BrainMaskd, RequireSkullStrippedd
+from medresnet3d.transforms.mri_intensity import MedicalNetNormalised
 from medresnet3d.transforms.rigid import align_rigidly, centre_on_brain
 
+INTENSITIES = ("zscore", "medicalnet")
 STRENGTHS = ("none", "light", "medium", "strong")
 TRAINING_ITEMS = ("image", "label", "case")
 CARRIED_ITEMS = ("image", "label", "case", "path", "warnings")
@@ -132,8 +135,9 @@ def prepare_brain(
     check: bool = True,
     margin: int = 0,
     centre_mm: Sequence[float] = (0.0, 0.0, 0.0),
+    intensity: str = "zscore",
 ) -> list[Transform]:
-    """The steps that are the same in every epoch: read, refuse whole heads, align, resample, z-score in the brain.
+    """The steps that are the same in every epoch: read, refuse whole heads, align, resample, normalise.
 
     Args:
         shape: voxels of the grid along right, anterior and superior.
@@ -143,13 +147,21 @@ def prepare_brain(
         check: refuse scans of whole heads.
         margin: voxels to keep beyond each face, for shifts that follow.
         centre_mm: see :class:`BrainGridd`.
+        intensity: ``zscore`` (mean 0 and deviation 1 in the brain, 0 outside), or ``medicalnet``, what MedicalNet's
+            weights were trained on (:class:`~medresnet3d.transforms.mri_intensity.MedicalNetNormalise`: noise outside).
+
+    Raises:
+        ConfigError: for another intensity.
     """
+    require_name("Intensity", intensity, INTENSITIES)
+    zscore = NormalizeIntensityd("image", nonzero=True, channel_wise=True)
+    normalise = zscore if intensity == "zscore" else MedicalNetNormalised("image")
     return [
         LoadVolumed("image"),
         *([RequireSkullStrippedd("image")] if check else []),
         BrainMaskd("image"),
         BrainGridd("image", [size + 2 * margin for size in shape], spacing, align, template, centre_mm),
-        NormalizeIntensityd("image", nonzero=True, channel_wise=True),
+        normalise,
     ]
 
 
@@ -197,6 +209,7 @@ def brain_age_training(
     check: bool = True,
     shift: int = 3,
     augmentation: str = "light",
+    intensity: str = "zscore",
 ) -> Compose:
     """Brains for training a network that estimates a number: prepared, then varied.
 
@@ -208,6 +221,7 @@ def brain_age_training(
         check: refuse scans of whole heads.
         shift: largest shift along each axis, in voxels.
         augmentation: see :func:`brain_augmentation`; ``none`` leaves out the shift too.
+        intensity: see :func:`prepare_brain`.
 
     Returns:
         a transform of items with ``image`` (path) and ``label`` (number) to tensors (1, i, j, k) and (1,).
@@ -216,7 +230,7 @@ def brain_age_training(
     margin = shift if changes else 0
     return Compose(
         [
-            *prepare_brain(shape, spacing, align, template, check, margin),
+            *prepare_brain(shape, spacing, align, template, check, margin, intensity=intensity),
             NumberLabeld("label"),
             SelectItemsd(TRAINING_ITEMS, allow_missing_keys=True),
             RandSpatialCropd("image", roi_size=list(shape), random_size=False),
@@ -228,7 +242,12 @@ def brain_age_training(
 
 
 def brain_age_inference(
-    shape: Sequence[int], spacing: float = 2.0, align: bool = True, template: str | None = None, check: bool = True
+    shape: Sequence[int],
+    spacing: float = 2.0,
+    align: bool = True,
+    template: str | None = None,
+    check: bool = True,
+    intensity: str = "zscore",
 ) -> Compose:
     """Brains for validation and inference, as in :func:`brain_age_training` with no variation.
 
@@ -238,10 +257,11 @@ def brain_age_inference(
         align: see :class:`BrainGridd`.
         template: see :class:`BrainGridd`.
         check: refuse scans of whole heads.
+        intensity: see :func:`prepare_brain`.
     """
     return Compose(
         [
-            *prepare_brain(shape, spacing, align, template, check),
+            *prepare_brain(shape, spacing, align, template, check, intensity=intensity),
             NumberLabeld("label", allow_missing_keys=True),
             SelectItemsd(CARRIED_ITEMS, allow_missing_keys=True),
         ],

@@ -66,6 +66,20 @@ def test_without_augmentation_training_sees_what_inference_sees(scan: str) -> No
     assert torch.equal(plain["image"], other["image"].as_tensor())
 
 
+def test_medicalnets_rule_puts_noise_outside_of_the_brain(scan: str) -> None:
+    plain, noisy = (
+        brain_age_inference(GRID, 4.5, align=False, intensity=name)({"image": scan})["image"].numpy()[0]
+        for name in ("zscore", "medicalnet")
+    )
+    inside = plain != 0
+    np.testing.assert_allclose(noisy[inside], plain[inside], atol=1e-4)
+    assert abs(noisy[~inside].std() - 1) < 0.05
+    training = brain_age_training(GRID, 4.5, align=False, augmentation="none", intensity="medicalnet")
+    np.testing.assert_array_equal(training({"image": scan, "label": 40})["image"].numpy()[0], noisy)
+    with pytest.raises(ConfigError, match="choose one of zscore, medicalnet"):
+        brain_age_inference(GRID, intensity="window")
+
+
 def test_an_unknown_strength_lists_the_choices() -> None:
     with pytest.raises(ConfigError, match="use none, light, medium, strong"):
         brain_augmentation("heavy")
