@@ -1,4 +1,4 @@
-"""The survey's own comparisons, one factor at a time, as data (``comparison_presets.json``)."""
+"""Comparisons with a name, one factor at a time, as data (``comparison_presets.json``): the survey's and a few more."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from medresnet3d.data.manifest import Manifest
 from medresnet3d.errors import ConfigError, ExitCode
 from medresnet3d.names import require_name
 from medresnet3d.reports.blocks import Block, Heading, Link, Report, Table, Text
+from medresnet3d.weights.cards import find_card, is_card
+from medresnet3d.weights.store import stored_digest
 from medresnet3d.workflows.compare import Comparison, Options, check_folder, compare_factors
 from medresnet3d.workflows.compare_grid import Factor, make_arms
 from medresnet3d.workflows.compare_summary import BASELINE
@@ -61,6 +63,11 @@ def presets() -> dict[str, dict[str, Any]]:
     return dict(json.loads(_PRESETS.read_text(encoding="utf-8")))
 
 
+def survey_presets() -> list[str]:
+    """Names of the presets that ``survey-all`` runs."""
+    return [name for name in presets() if name.startswith(SURVEY)]
+
+
 def compare_preset(
     bundle: str | os.PathLike[str],
     data: str | os.PathLike[str] | Manifest,
@@ -86,7 +93,7 @@ def compare_preset(
         folder = Path(output).resolve()
         check_folder(folder)
         parts = {}
-        for each in (one for one in presets() if one.startswith(SURVEY)):
+        for each in survey_presets():
             parts[each] = _compare_one(bundle, data, folder / each, each, options, trust)
             _write_overview(Survey(folder, parts))
         return Survey(folder, parts)
@@ -124,11 +131,15 @@ def _compare_one(
 def _known_levels(
     factor: Factor, bundle: str | os.PathLike[str], common: Mapping[str, Any], trust: bool
 ) -> tuple[Factor, list[str]]:
-    """Leave out levels with ids that the bundle does not have, and say so."""
+    """Leave out levels with ids that the bundle does not have or weights that are not here, and say so."""
     source = find_bundle(bundle)
     require_trust(source, trust)
     known, notes = {}, []
     for level, overrides in factor.levels.items():
+        weights = str(overrides.get("pretrained"))
+        if is_card(weights) and stored_digest(find_card(weights)) is None:
+            notes.append(f"{level} was left out: run `medresnet3d weights fetch {weights}` first.")
+            continue
         try:
             load_config(source, ("train.json",), {**common, **overrides})
             known[level] = overrides

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ from medresnet3d.bundle.load import load_config
 from medresnet3d.bundle.registry import find_bundle
 from medresnet3d.errors import ConfigError, ExitCode
 from medresnet3d.losses import build_loss
+from medresnet3d.networks.classifier import ARCHITECTURES, build_classifier
 from medresnet3d.networks.layers.activations import resolve_activation
 from medresnet3d.optimizers import RULES, SCHEDULES
 from medresnet3d.transforms.ct_augmentation import STRENGTHS
+from medresnet3d.weights.cards import find_card
 from medresnet3d.workflows.compare_grid import named_variants
-from medresnet3d.workflows.compare_presets import SURVEY, Survey, preset_factor, presets
+from medresnet3d.workflows.compare_presets import Survey, _known_levels, preset_factor, presets, survey_presets
+from medresnet3d.workflows.fetch_weights import fetch_weights
 from tests.workflows.toy_bundle import write_cubes, write_toy_bundle
 
 SETTINGS = [
@@ -29,6 +33,7 @@ SETTINGS = [
     ),
     *(("--vary regularisation", level, ids) for level, ids in named_variants()["regularisation"].items()),
 ]
+BUNDLES = {"curriculum": "lung_nodule_multiview_resnet", "alignment": "alzheimer_msresnet"}
 CHECKS: dict[str, Any] = {
     "activation": resolve_activation,
     "loss": lambda loss: build_loss(loss if isinstance(loss, str) else loss["name"]),
@@ -36,6 +41,8 @@ CHECKS: dict[str, Any] = {
     "lr_scheduler": SCHEDULES.__getitem__,
     "normalisation": lambda norm: Norm[norm if isinstance(norm, str) else norm[0], 3],
     "augmentation": STRENGTHS.index,
+    "arch": ARCHITECTURES.__getitem__,
+    "pretrained": find_card,
 }
 
 
@@ -48,7 +55,7 @@ def test_presets_name_only_parts_that_exist_and_ids_that_a_bundle_has(
     for key, value in ids.items():
         if value is not None:
             CHECKS.get(key, lambda value: None)(value)
-    load_config(find_bundle("lung_nodule_cnn3d"), ("train.json",), ids)
+    load_config(find_bundle(BUNDLES.get(preset, "lung_nodule_cnn3d")), ("train.json",), ids)
 
 
 @pytest.mark.parametrize("name", ["l_softmax", "a_softmax"])
@@ -66,7 +73,7 @@ def test_the_47_parts_of_the_survey_are_all_there() -> None:
     counts = {
         name: len(preset["levels"].keys() - baselines.get(name, set()) - extra.get(name, set()))
         for name, preset in presets().items()
-        if name.startswith(SURVEY)
+        if name in survey_presets()
     }
     assert counts == {
         "survey-activations": 9,
@@ -145,3 +152,29 @@ def test_the_lung_networks_are_six_of_about_a_million_parameters() -> None:
     assert {level: ids["arch"] for level, ids in published.items()} == {
         level: ids["arch"] for level, ids in preset_factor("lung-networks").levels.items()
     }
+
+
+def test_transfer_needs_the_weights_on_this_computer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEDRESNET3D_WEIGHTS", str(tmp_path / "store"))
+    factor, common = preset_factor("transfer"), presets()["transfer"]["set"]
+    with pytest.raises(ConfigError, match="run `medresnet3d weights fetch resnet18_imagenet` first"):
+        _known_levels(factor, "lung_nodule_multiview_resnet", common, trust=False)
+    card = replace(find_card("resnet18_imagenet"), sha256_prefix=None)
+    monkeypatch.setattr("medresnet3d.workflows.fetch_weights.find_card", lambda name: card)
+    torch.save(build_classifier("resnet18", 2, 3, 1000, width=0.03125).state_dict(), tmp_path / "file.pth")
+    fetch_weights("resnet18_imagenet", tmp_path / "file.pth")
+    known, notes = _known_levels(factor, "lung_nodule_multiview_resnet", common, trust=False)
+    assert list(known.levels) == list(factor.levels) and notes == []
+
+
+@pytest.mark.slow
+def test_depth_and_curriculum_are_compared_on_nodules(tmp_path: Path) -> None:
+    from medresnet3d.data.phantoms.lidc import write_nodule_cohort
+
+    manifest = write_nodule_cohort(tmp_path / "data", 16, size=24)
+    small = {"set": {"crop_size_mm": 20, "batch_size": 4, "share_weights": True}, "workers": 1, "budget": "2steps"}
+    for name, arms in (("depth", 4), ("curriculum", 2)):
+        comparison = medresnet3d.compare(
+            *("lung_nodule_multiview_resnet", manifest, tmp_path / name), preset=name, seeds=2, **small
+        )
+        assert comparison.exit_code == ExitCode.OK and len(comparison.summary.arms) == arms
