@@ -83,21 +83,27 @@ def person_phantom(
     size: int = 48,
     turn_degrees: float = 10.0,
     shift_mm: float = 6.0,
+    difficulty: float = 0.0,
     focus: Sequence[float] | None = None,
     contrast: str = "t1",
 ) -> BrainPhantom:
     """Draw the brain of a person, 192 mm of field in ``size`` voxels, turned and shifted at random.
+
+    Difficulty hides the disease: at 1 its atrophy is two fifths of what it is at 0, and people differ three times as
+    much (by 15% of each range), so that a healthy person's hippocampi may be smaller than a patient's.
 
     Args:
         person: whose.
         size: voxels along each axis.
         turn_degrees: largest turn about each axis.
         shift_mm: largest shift along each axis.
+        difficulty: from 0 to 1.
         focus: where the disease sits, in place of hippocampi and ventricles; see
             :func:`~medresnet3d.data.phantoms.brain.brain_phantom`.
         contrast: ``t1`` or ``t2``.
     """
     rng = np.random.default_rng([person.seed, person.number, 41])
+    atrophy = (1 - 0.6 * difficulty) * person.atrophy
     return brain_phantom(
         int(rng.integers(2**31)),
         size,
@@ -106,9 +112,9 @@ def person_phantom(
         turn_degrees=rng.uniform(-turn_degrees, turn_degrees, 3).tolist(),
         shift_mm=rng.uniform(-shift_mm, shift_mm, 3).tolist(),
         focus=focus,
-        focal_atrophy=person.atrophy,
+        focal_atrophy=atrophy,
         contrast=contrast,
-        **ageing(person.age, person.atrophy if focus is None else 0.0, rng),
+        **ageing(person.age, atrophy if focus is None else 0.0, rng, 0.05 + 0.1 * difficulty),
     )
 
 
@@ -129,7 +135,14 @@ def patients(people: int, seed: int, groups: Sequence[str] = GROUPS) -> Iterator
         yield Person(number, seed, round(float(rng.uniform(60, OLDEST)), 1), atrophy, group)
 
 
-def write_ixi(folder: str | Path, people: int = 12, seed: int = 0, size: int = 48, turn_degrees: float = 10.0) -> Path:
+def write_ixi(
+    folder: str | Path,
+    people: int = 12,
+    seed: int = 0,
+    size: int = 48,
+    turn_degrees: float = 10.0,
+    difficulty: float = 0.0,
+) -> Path:
     """Write healthy people as IXI lays them out: ``IXI.csv`` and flat T1 files with sagittal slices.
 
     Args:
@@ -138,6 +151,7 @@ def write_ixi(folder: str | Path, people: int = 12, seed: int = 0, size: int = 4
         seed: the same seed writes the same files.
         size: voxels along each axis.
         turn_degrees: see :func:`person_phantom`.
+        difficulty: see :func:`person_phantom`.
 
     Returns:
         The folder.
@@ -148,7 +162,7 @@ def write_ixi(folder: str | Path, people: int = 12, seed: int = 0, size: int = 4
     for person in healthy(people, seed):
         code, site = 2 + person.number, SITES[person.number % len(SITES)]
         rows.append([code, person.sex, 170, 70, 1, 4, 1, 5, "", 1, "2005-11-25", person.age])
-        phantom = person_phantom(person, size, turn_degrees)
+        phantom = person_phantom(person, size, turn_degrees, difficulty=difficulty)
         affine = phantom.affine[:, [1, 2, 0, 3]]  # sagittal slices: i is anterior, j superior, k right
         name = f"IXI{code:03d}-{site}-{700 + person.number:04d}-T1.nii.gz"
         save_nifti(phantom.image.transpose(1, 2, 0), affine, folder / "IXI-T1" / name)
@@ -157,7 +171,12 @@ def write_ixi(folder: str | Path, people: int = 12, seed: int = 0, size: int = 4
 
 
 def write_oasis1(
-    folder: str | Path, people: int = 12, seed: int = 0, size: int = 48, turn_degrees: float = 0.0
+    folder: str | Path,
+    people: int = 12,
+    seed: int = 0,
+    size: int = 48,
+    turn_degrees: float = 0.0,
+    difficulty: float = 0.0,
 ) -> Path:
     """Write people as OASIS-1 lays them out: Analyze files on discs, a third of them with a CDR above 0.
 
@@ -172,7 +191,7 @@ def write_oasis1(
         cdr = "0" if person.group == "CN" else ("0.5", "1")[person.number % 2]
         rated = [3, 2, 29 if person.group == "CN" else 22, cdr]
         rows.append([session, "MF"[person.number % 2], "R", round(person.age), *rated, 1450, 0.75, 1.2, "N/A"])
-        phantom = person_phantom(person, size, turn_degrees, shift_mm=0.0)
+        phantom = person_phantom(person, size, turn_degrees, shift_mm=0.0, difficulty=difficulty)
         base = folder / f"disc{1 + person.number // 40}" / session
         stem = f"{session}_mpr_n{3 + number % 4}_anon_111_t88_masked_gfc"
         sizes = [FIELD_MM / size] * 3
@@ -189,6 +208,7 @@ def write_adni(
     seed: int = 0,
     size: int = 48,
     turn_degrees: float = 10.0,
+    difficulty: float = 0.0,
     focus: Sequence[float] | None = None,
     contrasts: Sequence[str] = ("t1",),
 ) -> Path:
@@ -200,6 +220,7 @@ def write_adni(
         seed: the same seed writes the same files.
         size: voxels along each axis.
         turn_degrees: see :func:`person_phantom`.
+        difficulty: see :func:`person_phantom`.
         focus: see :func:`person_phantom`.
         contrasts: of the images, one drawn for each person; with ``t1`` and ``t2`` each place of the brain comes in two
             kinds.
@@ -219,7 +240,7 @@ def write_adni(
         row: list[object] = [295 + person.number, *(known.get(column, "") for column in CLINICAL.values())]
         table.append([str(cell) for cell in row])
         contrast = contrasts[int(rng.integers(len(contrasts)))]
-        phantom = person_phantom(person, size, turn_degrees, focus=focus, contrast=contrast)
+        phantom = person_phantom(person, size, turn_degrees, difficulty=difficulty, focus=focus, contrast=contrast)
         place = folder / "ADNI" / name / "MPR__GradWarp__B1_Correction__N3" / day / image
         save_nifti(phantom.image, phantom.affine, place / f"ADNI_{name}_MR_MPR_br_raw_2006_1_S13408_{image}.nii")
     write_table(folder / "ADNIMERGE.csv", table)
@@ -311,7 +332,7 @@ def write_brain_cohort(
         seed: the same seed writes the same files.
         size: voxels along each axis.
         turn_degrees: largest turn of a head about each axis.
-        **options: further arguments of the collection's writer: those of :func:`write_adni`.
+        **options: further arguments of the collection's writer: ``difficulty``, and others of :func:`write_adni`.
 
     Returns:
         Path of the manifest, with training, validation and test lists.

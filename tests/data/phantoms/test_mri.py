@@ -74,6 +74,21 @@ def test_people_differ_at_one_age() -> None:
     assert ageing(50.0, 0.3, np.random.default_rng(1), spread=0.0) == ageing(50.0, 0.3, rng, spread=0.0)
 
 
+def test_difficulty_hides_the_disease() -> None:
+    """How far apart the hippocampi of the healthy and of patients are, in standard deviations."""
+    apart = {}
+    for difficulty in (0.0, 1.0):
+        volumes = [
+            [
+                (person_phantom(Person(n, 1, 75.0, atrophy), 24, 0.0, 0.0, difficulty).hippocampi > 0).sum()
+                for n in range(40)
+            ]
+            for atrophy in (0.0, 1.0)
+        ]
+        apart[difficulty] = (np.mean(volumes[0]) - np.mean(volumes[1])) / np.sqrt(np.var(volumes, axis=1).mean())
+    assert apart[0.0] > 3 and 0.5 < apart[1.0] < 2
+
+
 def test_ages_of_the_healthy_cover_the_range() -> None:
     ages = sorted(person.age for person in healthy(40, 3))
     assert ages[0] < 23 and ages[-1] > 83 and max(np.diff(ages)) < 5
