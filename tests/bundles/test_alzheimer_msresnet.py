@@ -27,7 +27,7 @@ def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> Non
     train, inference = (
         json.loads((BUNDLE / "configs" / f"{name}.json").read_text()) for name in ("train", "inference")
     )
-    shared = set(train) & set(inference) - {"output_dir", "initialize", "run"}
+    shared = set(train) & set(inference) - {"output_dir", "initialize", "network", "run"}
     assert {"spatial_dims", "size", "kernels", "blocks", "vote", "grids", "centre_mm", "network_def"} <= shared
     assert {key: train[key] for key in shared} == {key: inference[key] for key in shared}
     assert train["validate"]["preprocessing"] == inference["preprocessing"]

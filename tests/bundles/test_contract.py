@@ -75,11 +75,13 @@ def test_weights_of_all_bundles_together_are_small():
 
 @pytest.mark.parametrize("root", BUNDLES)
 def test_what_a_training_starts_from_is_no_matter_to_evaluation_and_the_same_on_several_devices(root: Path):
-    """Where ``pretrained`` is an id: evaluation must not need that file, and all devices must start from it."""
+    """Every classifier and regressor has the ids; evaluation must not need the file, and all devices start from it."""
     train, evaluate, several = (
         json.loads((root / f"configs/{name}.json").read_text()) for name in ("train", "evaluate", "multi_gpu_train")
     )
+    task = json.loads((root / "configs/metadata.json").read_text())["task"]
     if "pretrained" not in train:
+        assert task not in ("classification", "regression"), "pretrained and freeze_until are ids of every classifier"
         assert "network" not in evaluate
         return
     assert train["freeze_until"] == "none"
