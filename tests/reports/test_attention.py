@@ -7,8 +7,6 @@ from torch import nn
 
 from medresnet3d.errors import ConfigError
 from medresnet3d.networks.cluster_densenet import ClusterDenseNet, PatchPlan
-
-
 from medresnet3d.networks.multi_view import build_multi_view
 from medresnet3d.networks.slice_vote import SliceVote
 from medresnet3d.reports import class_map
