@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from medresnet3d.errors import DataError
-from medresnet3d.metrics.bootstrap import Weights, bootstrap_intervals
+from medresnet3d.metrics.bootstrap import Statistic, Weights, bootstrap_intervals
 from medresnet3d.metrics.estimate import Estimate
 
 RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -206,14 +206,19 @@ def detection_metrics(
     """
     if not scans:
         raise DataError("there is no scan to evaluate.")
+    values = _figures(_events(scans).curve(np.ones(len(scans))), rates)
+    return bootstrap_intervals(values, weighted_metrics(scans, rates), patients, n_boot, seed)
+
+
+def weighted_metrics(scans: Sequence[Matched], rates: Sequence[float] = RATES) -> Statistic:
+    """Give a function from weights (B, S) of these S scans to the figures of :func:`detection_metrics`, (B,) each."""
     events = _events(scans)
 
     def statistic(weights: Weights) -> dict[str, Floats]:
         rows = [_figures(events.curve(row), rates) for row in weights]
         return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
-    values = _figures(events.curve(np.ones(len(scans))), rates)
-    return bootstrap_intervals(values, statistic, patients, n_boot, seed)
+    return statistic
 
 
 def _figures(curve: FROC, rates: Sequence[float]) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,16 @@ from medresnet3d.io.detections import (
     table_text,
 )
 from medresnet3d.metrics import Estimate, Matched, detection_metrics, froc, match_detections
-from medresnet3d.metrics.detection import FALSE, IGNORED, MISSED, RECORD_COLUMNS, REPEATED, detection_records
+from medresnet3d.metrics.bootstrap import Statistic
+from medresnet3d.metrics.detection import (
+    FALSE,
+    IGNORED,
+    MISSED,
+    RECORD_COLUMNS,
+    REPEATED,
+    detection_records,
+    weighted_metrics,
+)
 from medresnet3d.reports import CaseCard, Figure, detection_card, froc_plot
 from medresnet3d.workflows.detection_marks import compared_marks, detection_scene
 from medresnet3d.workflows.prediction import Prediction
@@ -71,6 +80,11 @@ class DetectionScorer(Scorer):
         patients = [row["patient"] or row["case"] for row in self.rows]
         self._estimates = detection_metrics(self._scans, patients, n_boot=n_boot, seed=seed)
         return dict(self._estimates)
+
+    def statistic(self, cases: Sequence[str]) -> Statistic:
+        """Give CPM, sensitivities, ... of weighted scans."""
+        scans = {row["case"]: scan for row, scan in zip(self.rows, self._scans, strict=True)}
+        return weighted_metrics([scans[case] for case in cases])
 
     def figures(self) -> list[Figure]:
         """Draw the FROC curve with the intervals at the rates that make the CPM."""

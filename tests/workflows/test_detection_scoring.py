@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from medresnet3d import Predictor
@@ -74,3 +75,13 @@ def test_the_best_scan_has_no_miss_and_then_the_fewest_false_alarms(detector: Pa
     scores = [scorer.add(one, predictor(one)) for one in items(balls, "test")]
     assert scores == [0.0, -0.5, -1.0, 0.0]
     assert scorer.notes() == ["1 of 4 scans have no finding; they count for the false positives only."]
+
+
+def test_weighted_scans_give_the_figures_of_the_scans_as_often_as_they_weigh(detector: Path, balls: Path) -> None:
+    predictor = Predictor(detector)
+    scorer = DetectionScorer(predictor)
+    for one in items(balls, "test"):
+        scorer.add(one, predictor(one))
+    statistic = scorer.statistic(["scan2", "scan0"])
+    figures = statistic(np.array([[1.0, 1.0], [1.0, 0.0], [2.0, 1.0]]))
+    assert figures["sensitivity"] == pytest.approx([3 / 4, 1 / 2, 4 / 6])
