@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TypeVar
 
 from torch import nn
@@ -14,6 +15,7 @@ from medresnet3d.networks.staged_network import StagedNetwork
 from medresnet3d.networks.trunks import trunks_of
 
 Network = TypeVar("Network", bound=nn.Module)
+Weights = str | os.PathLike[str]
 
 
 def freeze_depths(network: nn.Module) -> dict[str, str]:
@@ -35,7 +37,7 @@ def freeze_depths(network: nn.Module) -> dict[str, str]:
 
 def start_from(
     network: Network,
-    pretrained: str | os.PathLike[str] | None = None,
+    pretrained: Weights | Sequence[Weights | None] | None = None,
     freeze_until: str = "none",
     inflation: str = "mean",
 ) -> Network:
@@ -48,7 +50,8 @@ def start_from(
         network: of :func:`medresnet3d.networks.classifier.build_classifier`, or made of such (several views, slices
             that vote, a regressor, a support vector machine behind it); it is changed in place.
         pretrained: ``None``: it stays as it is; a name of ``medresnet3d weights list``; or a local file of plain
-            tensors, for instance ``models/model.pt`` of a bundle that was trained before.
+            tensors, for instance ``models/model.pt`` of a bundle that was trained before. For an ensemble of different
+            networks a list, one for each of them.
         freeze_until: see :func:`freeze_depths`. Frozen layers keep their weights, and the running statistics of their
             normalisation stand still.
         inflation: how 2D kernels become 3D, see :func:`medresnet3d.networks.fitting.inflate`.
@@ -57,19 +60,34 @@ def start_from(
         the same network.
 
     Raises:
-        ConfigError: if ``freeze_until`` is no depth of the network; the message lists them. Also for an address.
+        ConfigError: if ``freeze_until`` is no depth of the network; the message lists them. Also for an address, and
+            for a list of another length.
         WeightsError: if the weights are not here or do not fit.
     """
-    if pretrained is not None:
-        if is_url(str(pretrained)):
-            raise ConfigError(
-                f"pretrained is the address {pretrained}; download the file and give its path, or give a name of "
-                "`medresnet3d weights list`."
-            )
-        load_pretrained(network, pretrained, inflation=inflation)
+    trunks = trunks_of(network)
+    if pretrained is None or isinstance(pretrained, (str, os.PathLike)):
+        _load(network, pretrained, inflation)
+    elif len(pretrained) != len(trunks):
+        raise ConfigError(
+            f"pretrained lists {len(pretrained)} weights, but the network is made of {len(trunks)}; give one for each."
+        )
+    else:
+        for trunk, weights in zip(trunks.values(), pretrained, strict=True):
+            _load(trunk, weights, inflation)
     if freeze_until != "none":
-        for trunk in trunks_of(network).values():
+        for trunk in trunks.values():
             depths = freeze_depths(trunk)
             require_name("Depth freeze_until", freeze_until, depths)
             trunk.freeze(depths[freeze_until])  # type: ignore[operator]  # freeze_depths has told that it is there
     return network
+
+
+def _load(network: nn.Module, weights: Weights | None, inflation: str) -> None:
+    if weights is None:
+        return
+    if is_url(str(weights)):
+        raise ConfigError(
+            f"pretrained is the address {weights}; download the file and give its path, or give a name of "
+            "`medresnet3d weights list`."
+        )
+    load_pretrained(network, weights, inflation=inflation)

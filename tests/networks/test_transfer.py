@@ -9,6 +9,7 @@ from torch import nn
 
 from medresnet3d.errors import ConfigError, WeightsError
 from medresnet3d.networks.classifier import ARCHITECTURES, build_classifier
+from medresnet3d.networks.ensembles import build_ensemble
 from medresnet3d.networks.msresnet import build_msresnet
 from medresnet3d.networks.multi_view import build_multi_view
 from medresnet3d.networks.regressor import build_regressor
@@ -159,3 +160,22 @@ def test_every_trunk_is_frozen(build: Callable[[], nn.Module], depth: str) -> No
 def test_dropout_in_front_of_a_head_that_learns_is_not_frozen() -> None:
     network = start_from(small(), freeze_until="all_but_head").train()
     assert network.dropout.training and not network.bn1.training
+
+
+def test_networks_of_an_ensemble_start_from_weights_of_their_own(tmp_path: Path) -> None:
+    names = ["resnet10", "vgg11_bn"]
+    torch.manual_seed(1)
+    published = [build_classifier(name, 2, 3, 5, width=0.03125) for name in names]
+    for name, network in zip(names, published, strict=True):
+        torch.save(network.state_dict(), tmp_path / f"{name}.pt")
+    files = [tmp_path / f"{name}.pt" for name in names]
+    ensemble = start_from(build_ensemble(names, num_classes=2, width=0.03125), files, freeze_until="stem")
+    for member, network in zip(ensemble.members, published, strict=True):
+        kept = member.state_dict()
+        assert all(torch.equal(kept[k], v) for k, v in network.state_dict().items() if "classifier" not in k)
+    ensemble = start_from(build_ensemble(names, num_classes=2, width=0.03125), [None, files[1]])
+    first, second = (member.state_dict() for member in ensemble.members)
+    assert torch.equal(second["features.0.weight"], published[1].state_dict()["features.0.weight"])
+    assert not torch.equal(first["conv1.weight"], published[0].state_dict()["conv1.weight"])
+    with pytest.raises(ConfigError, match="lists 1 weights, but the network is made of 2"):
+        start_from(ensemble, files[:1])
