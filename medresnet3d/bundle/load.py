@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,11 +57,10 @@ def load_config(
         ConfigError: if an override does not fit.
     """
     import yaml
-    from monai.bundle import ConfigParser
 
     folder = Path(path).resolve()
     sources = [str(config_file(folder, name)) for name in files]
-    parser = ConfigParser()
+    parser = _new_parser()
     try:
         parser.read_meta(str(config_file(folder, "metadata.json")))
         parser.read_config(sources)
@@ -69,6 +69,21 @@ def load_config(
     parser["bundle_root"] = str(folder)
     parser.set(_anchor_macros(parser.get(), folder))
     apply_overrides(parser, overrides)
+    return parser
+
+
+def _new_parser() -> ConfigParser:
+    """MONAI's parser, except that another thread may import modules while it looks for a name among them."""
+    from monai.bundle import ConfigParser
+    from monai.bundle.config_item import ComponentLocator
+
+    class SteadyLocator(ComponentLocator):
+        def _find_module_names(self) -> list[str]:
+            names = [name for name in list(sys.modules) if name.startswith(self.MOD_START)]
+            return [name for name in names if all(part not in name for part in self.excludes)]
+
+    parser = ConfigParser()
+    parser.locator = SteadyLocator(excludes=parser.locator.excludes)
     return parser
 
 

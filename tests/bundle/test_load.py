@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from medresnet3d.bundle.load import (
     parse_overrides,
     weights_hash,
 )
+from medresnet3d.bundle.registry import find_bundle
 from medresnet3d.errors import BundleError, ConfigError, UntrustedBundleError, WeightsError
 from tests.bundle.attacks import ATTACKS
 from tests.bundle.small_bundle import write_bundle, write_json
@@ -212,3 +216,29 @@ def test_hash_is_that_of_the_file(bundle: Path) -> None:
     _train(bundle)
     content = (bundle / "models/model.pt").read_bytes()
     assert weights_hash(bundle) == hashlib.sha256(content).hexdigest()
+
+
+def test_names_are_found_while_another_thread_imports_modules() -> None:
+    locator = load_config(find_bundle("brain_tissue_voxresnet")).locator
+    expected = sorted(locator._find_module_names())
+    done = threading.Event()
+
+    def import_things() -> None:
+        for number in itertools.count():
+            name = f"imported_meanwhile_{number}"
+            sys.modules[name] = sys
+            del sys.modules[name]
+            if done.is_set():
+                return
+
+    interval = sys.getswitchinterval()
+    thread = threading.Thread(target=import_things, daemon=True)
+    sys.setswitchinterval(1e-6)
+    thread.start()
+    try:
+        assert all(sorted(locator._find_module_names()) == expected for _ in range(100))
+    finally:
+        done.set()
+        thread.join(timeout=10)
+        sys.setswitchinterval(interval)
+    assert "monai.transforms" in expected
