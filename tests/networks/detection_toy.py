@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from medresnet3d.networks.attention_resnet import MultiScaleAttentionResNet
 from medresnet3d.networks.candidates import find_peaks, sample_cubes
 from medresnet3d.networks.residual_fcn import ResidualFCN
 
-RATES = (0.001, 0.003)
+RATES = (0.003, 0.01)
 """Learning rates that every arm chooses from, by its score on scenes of its own."""
 
 
@@ -31,35 +31,58 @@ class Scenes:
 
 
 def scenes(
-    count: int, seed: int, dims: int = 2, size: int = 48, noise: float = 0.5, radii: tuple[float, float] = (3.0, 7.0)
+    count: int, seed: int, dims: int = 2, size: int = 48, noise: float = 0.5, radii: tuple[float, float] = (2.0, 4.5)
 ) -> Scenes:
-    """Draw scenes of two balls and four tubes each, of equal widths and equal brightness."""
+    """Draw scenes of two balls and four tubes each, of equal widths and equal brightness; no tube touches a ball."""
     rng = np.random.default_rng([seed, dims])
     grid = np.stack(np.meshgrid(*[np.arange(size)] * dims, indexing="ij"), -1).astype(np.float32)
     images, truths, balls = [], [], []
     for _ in range(count):
         image, heat = np.zeros([size] * dims), np.zeros([size] * dims)
         mask, found = np.zeros([size] * dims), []
-        for number in range(6):
-            radius = float(np.exp(rng.uniform(*np.log(radii))))
-            middle = rng.uniform(8, size - 8, dims)
-            offset = grid - middle
-            if number < 2:
-                distance = np.linalg.norm(offset, axis=-1)
-                found.append([*middle, *[0.0] * (3 - dims), 2 * radius, 0.0])
-                heat = np.maximum(heat, np.exp(-2 * (distance / radius) ** 2))
-                mask = np.maximum(mask, distance <= radius)
-            else:
-                direction = rng.normal(size=dims)
-                direction /= np.linalg.norm(direction)
-                along = np.clip(offset @ direction, -rng.uniform(1.5, 4) * radius, rng.uniform(1.5, 4) * radius)
-                distance = np.linalg.norm(offset - along[..., None] * direction, axis=-1)
-            image = np.maximum(image, 1 / (1 + np.exp(2 * np.clip(distance - radius, -20, 20))))
+        while len(found) < 2:
+            radius, distance, middle = _ball(rng, grid, radii)
+            if mask[distance <= radius + 2].any():
+                continue
+            found.append([*middle, *[0.0] * (3 - dims), 2 * radius, 0.0])
+            heat = np.maximum(heat, np.exp(-2 * (distance / radius) ** 2))
+            mask = np.maximum(mask, distance <= radius)
+            image = np.maximum(image, _soft(distance - radius))
+        tubes = 0
+        while tubes < 4:
+            radius, distance = _tube(rng, grid, radii)
+            if not mask[distance <= radius + 1].any():
+                image = np.maximum(image, _soft(distance - radius))
+                tubes += 1
         images.append(image + rng.normal(0, noise, image.shape))
         truths.append(np.stack([heat, mask]))
         balls.append(np.array(found))
     as_tensor = lambda arrays: torch.from_numpy(np.stack(arrays)).float()  # noqa: E731
     return Scenes(as_tensor(images)[:, None], as_tensor(truths), balls)
+
+
+def _ball(
+    rng: np.random.Generator, grid: np.ndarray, radii: tuple[float, float]
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """A radius, the distance of every voxel from the middle, and the middle."""
+    middle = rng.uniform(8, len(grid) - 8, grid.shape[-1])
+    return float(np.exp(rng.uniform(*np.log(radii)))), np.linalg.norm(grid - middle, axis=-1), middle
+
+
+def _tube(rng: np.random.Generator, grid: np.ndarray, radii: tuple[float, float]) -> tuple[float, np.ndarray]:
+    """A radius, and the distance of every voxel from a straight line of some length."""
+    radius, _, middle = _ball(rng, grid, radii)
+    direction = rng.normal(size=grid.shape[-1])
+    direction /= np.linalg.norm(direction)
+    ends = rng.uniform(1.5, 4, 2) * radius
+    offset = grid - middle
+    along = np.clip(offset @ direction, -ends[0], ends[1])
+    return radius, np.linalg.norm(offset - along[..., None] * direction, axis=-1)
+
+
+def _soft(distance: np.ndarray) -> np.ndarray:
+    """1 inside, 0 outside, with partial volume between."""
+    return 1 / (1 + np.exp(2 * np.clip(distance, -20, 20)))
 
 
 def train(
@@ -150,9 +173,9 @@ def second_stage(
     return network
 
 
-def best_of(arm: Callable[[float], tuple[float, float]]) -> float:
+def best_of(arm: Callable[[float], tuple[float, float]], rates: Sequence[float] = RATES) -> float:
     """An arm's test score at the learning rate of its best validation score; the arm gives (validation, test)."""
-    return max((arm(rate) for rate in RATES), key=lambda pair: pair[0])[1]
+    return max((arm(rate) for rate in rates), key=lambda pair: pair[0])[1]
 
 
 def interval(differences: list[float]) -> tuple[float, float]:
