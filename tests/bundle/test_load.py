@@ -223,12 +223,13 @@ def test_names_are_found_while_another_thread_imports_modules() -> None:
     expected = sorted(locator._find_module_names())
     done = threading.Event()
 
+    added: list[str] = []
+
     def import_things() -> None:
         for number in itertools.count():
-            name = f"imported_meanwhile_{number}"
-            sys.modules[name] = sys
-            del sys.modules[name]
-            if done.is_set():
+            added.append(f"imported_meanwhile_{number}")
+            sys.modules[added[-1]] = sys
+            if done.wait(1e-5):
                 return
 
     interval = sys.getswitchinterval()
@@ -241,4 +242,6 @@ def test_names_are_found_while_another_thread_imports_modules() -> None:
         done.set()
         thread.join(timeout=10)
         sys.setswitchinterval(interval)
+        for name in added:
+            del sys.modules[name]
     assert "monai.transforms" in expected
