@@ -9,8 +9,6 @@ import torch
 from monai.losses import DiceCELoss
 from torch import Tensor, nn
 
-NO_MASK = -1  # value of all voxels of a mask that is not there
-
 
 class OutputLoss(nn.Module):
     """A loss of one of a network's outputs; the others go without.
@@ -57,11 +55,11 @@ class MultitaskLoss(nn.Module):
         Args:
             outputs: of the network.
             target: ``label``, class numbers (B,), and ``mask`` (B, S, ...), above 0 where the structure is, and
-                :data:`NO_MASK` everywhere in an item that has none.
+                below 0 everywhere in an item that has none.
         """
         total = self.weight * self.classification(outputs[self.logits], target["label"])
         mask = target["mask"].flatten(0, 1).unsqueeze(1)
-        known = mask.flatten(1).amin(1) > NO_MASK
+        known = mask.flatten(1).amin(1) >= 0
         if bool(known.any()):
             dense = outputs[self.dense][known]
             parts = torch.cat([dense[:, :1], dense[:, 1:].logsumexp(1, keepdim=True)], dim=1)

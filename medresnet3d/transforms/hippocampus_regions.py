@@ -25,10 +25,12 @@ from monai.transforms import (
     Transform,
 )
 
-from medresnet3d.losses.multitask import NO_MASK
 from medresnet3d.names import require_name
 from medresnet3d.transforms.brain_grid import CARRIED_ITEMS, STRENGTHS, prepare_brain
 from medresnet3d.transforms.load import LoadVolumed
+
+NO_MASK = -1.0
+"""Value of all voxels of a mask that is not there."""
 
 HIPPOCAMPI_MM = (0.0, -5.0, -24.0)
 """Between both hippocampi, from the middle of the brain."""
@@ -38,7 +40,7 @@ class MaskOnGridd(MapTransform):
     """Read the mask of the hippocampi and bring it to the grid of the prepared image; any label above 0 counts.
 
     Args:
-        keys: where the path of the mask is; an item without it gets :data:`~medresnet3d.losses.multitask.NO_MASK`
+        keys: where the path of the mask is; an item without it gets -1
             everywhere.
         image_key: prepared image (1, i, j, k), a MetaTensor whose affine is in the frame of the scan.
     """
@@ -54,7 +56,7 @@ class MaskOnGridd(MapTransform):
         image: MetaTensor = item[self.image_key]
         for key in self.keys:
             if item.get(key) is None:
-                item[key] = MetaTensor(torch.full(image.shape, float(NO_MASK)), affine=image.affine)
+                item[key] = MetaTensor(torch.full(image.shape, NO_MASK), affine=image.affine)
                 continue
             mask = LoadVolumed([], label_keys=[key])({key: item[key]})[key]
             part = MetaTensor((mask.as_tensor() > 0).float(), affine=mask.affine)

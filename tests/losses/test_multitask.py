@@ -5,7 +5,7 @@ import torch
 from monai.losses import DiceCELoss
 from torch import nn
 
-from medresnet3d.losses.multitask import NO_MASK, LabelsAndMasks, MultitaskLoss, OutputLoss
+from medresnet3d.losses.multitask import LabelsAndMasks, MultitaskLoss, OutputLoss
 
 CE = nn.CrossEntropyLoss()
 
@@ -20,7 +20,7 @@ def outputs(classes: int = 3) -> list[torch.Tensor]:
 
 def target(missing: int = 0) -> dict[str, torch.Tensor]:
     mask = (torch.rand(2, 2, 6, 5, generator=torch.Generator().manual_seed(1)) > 0.6).float()
-    mask[:missing] = NO_MASK
+    mask[:missing] = -1.0
     return {"label": torch.tensor([0, 1]), "mask": mask}
 
 

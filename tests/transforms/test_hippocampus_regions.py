@@ -9,9 +9,9 @@ import torch
 from medresnet3d.data import items
 from medresnet3d.data.phantoms.hippocampus import write_hippocampus_cohort
 from medresnet3d.errors import ConfigError
-from medresnet3d.losses.multitask import NO_MASK
 from medresnet3d.networks.hippocampus import mask_centre
 from medresnet3d.transforms.hippocampus_regions import (
+    NO_MASK,
     RandSwapSidesd,
     SidesToChannelsd,
     hippocampus_regions_inference,
