@@ -14,7 +14,7 @@ from typing import Any
 
 from medresnet3d.bundle.registry import find_bundle
 from medresnet3d.data.manifest import Manifest
-from medresnet3d.errors import DataError, MedResNetError
+from medresnet3d.errors import DataError
 from medresnet3d.metrics import Estimate
 from medresnet3d.metrics.bootstrap import paired_intervals
 from medresnet3d.progress import track
@@ -122,7 +122,10 @@ def find_rivals(bundle_or_run: Path, against: Iterable[str | Path] = ()) -> dict
     run = _run_of(bundle_or_run)
     own = {} if run is None else {folder.name: folder for folder in sorted((run / RIVALS).glob("*/"))}
     ready = {name: folder for name, folder in own.items() if (folder / "bundle").is_dir()}
-    return {**ready, **{Path(one).resolve().name: Path(one) for one in against}}
+    for one in map(Path, against):
+        name = one.resolve().name
+        ready[str(one) if name in ready else name] = one
+    return ready
 
 
 def _run_of(bundle_or_run: Path) -> Path | None:
@@ -195,7 +198,7 @@ def _answers(
         for item in track(chosen, name):
             try:
                 scorer.add(item, predictor(item))
-            except MedResNetError:
+            except Exception:  # whatever one case provokes, the others get their answers
                 failed += 1
     return scorer, failed
 

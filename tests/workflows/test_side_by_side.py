@@ -97,6 +97,8 @@ def test_one_for_another_task_is_refused(run: Path, cubes: Path, tmp_path: Path)
 def test_a_run_without_rivals_has_none(run: Path, tmp_path: Path) -> None:
     assert find_rivals(tmp_path / "bundle") == {}
     assert list(find_rivals(run / "bundle")) == ["plain"]
+    namesake = tmp_path / "elsewhere" / "plain"
+    assert list(find_rivals(run, [namesake])) == ["plain", str(namesake)], "two of one name are both there"
     shutil.rmtree(run / "rivals" / "plain" / "bundle")
     assert find_rivals(run) == {}, "one that is not trained yet is left out"
 
