@@ -8,7 +8,7 @@ region is in memory, and each finished region is kept.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,10 @@ from medresnet3d.networks.cluster_densenet import ClusterDenseNet, RegionDenseNe
 from medresnet3d.networks.windows import windows
 from medresnet3d.optimizers import build_lr_scheduler, build_optimizer
 from medresnet3d.progress import hide_progress, track
+
+
+LAYER_EPOCHS = 10
+"""Epochs of a linear layer for each of a DenseNet: its inputs are computed once, so that they cost little."""
 
 
 def _with_clusters(network: nn.Module) -> ClusterDenseNet:
@@ -129,7 +133,7 @@ class TrainRegions:
     Args:
         dataset: training cases without random transforms.
         seed: of the heads and of the orders.
-        epochs: see :class:`Descent`, as for the next two.
+        epochs: of each DenseNet; the linear layers have :data:`LAYER_EPOCHS` times as many.
         batch_size: patches, and later cases, at a time.
         learning_rate: the largest one.
         image_batch_size: images at a time where features are computed.
@@ -212,7 +216,8 @@ class TrainRegions:
             return nn.Linear(features, classes).to(device)
 
     def _learn(self, module: nn.Module, features: Tensor, labels: Tensor, number: int) -> None:
-        self.descent.run(module, features.__getitem__, labels, derive_seed(self.seed, 2, number))
+        descent = replace(self.descent, epochs=LAYER_EPOCHS * self.descent.epochs)
+        descent.run(module, features.__getitem__, labels, derive_seed(self.seed, 2, number))
 
     def _batched(self, function: Callable[[Tensor], Tensor], values: Tensor, device: torch.device) -> Tensor:
         with torch.no_grad():
