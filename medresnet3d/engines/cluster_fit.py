@@ -26,7 +26,6 @@ from medresnet3d.networks.windows import windows
 from medresnet3d.optimizers import build_lr_scheduler, build_optimizer
 from medresnet3d.progress import hide_progress, track
 
-
 LAYER_EPOCHS = 10
 """Epochs of a linear layer for each of a DenseNet: its inputs are computed once, so that they cost little."""
 
