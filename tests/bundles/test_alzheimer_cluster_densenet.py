@@ -139,29 +139,6 @@ def test_weights_of_another_training_take_the_place_of_the_stages(
     assert not torch.equal(first.classifier.weight, again.classifier.weight)
 
 
-def test_two_contrasts_in_a_cohort_become_two_clusters(tmp_path: Path) -> None:
-    """Patches of a region that come in two kinds are told apart without being told."""
-    options = {"contrasts": ["t1", "t2"], "turn_degrees": 0.0}
-    manifest = write_brain_cohort(tmp_path / "brains", "adni", "alzheimer", people=18, size=24, **options)
-    overrides = {
-        **TINY,
-        "data": str(manifest),
-        "output_dir": str(tmp_path),
-        "device": "cpu",
-        "refuse_whole_heads": False,
-    }
-    parser = load_config(BUNDLE, ("train.json",), overrides)
-    network, dataset = parser.get_parsed_content("network"), parser.get_parsed_content("stage_dataset")
-    FitPatchClusters(dataset)(network, tmp_path)
-    images = torch.stack([dataset[number]["image"].as_tensor() for number in range(len(dataset))])
-    region, crop = network.regions[13], network.region_crops(images)[13]
-    found = region.clusters(region.patches(crop)).unflatten(0, (-1, len(images)))
-    inverted = images[:, 0, 9:12, 8:16, 9:12].mean((1, 2, 3)) > 0
-    assert 0 < int(inverted.sum()) < len(images)
-    agreement = (found == inverted).float().mean()
-    assert max(agreement, 1 - agreement) > 0.9
-
-
 ONE_STEP = """
 import resource, sys
 import torch
