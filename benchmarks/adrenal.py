@@ -239,7 +239,7 @@ def summarise(output: Path) -> dict[str, Any]:
             },
             "auc_of_mean_probability": float(roc_auc_score(label, scores.mean(0))),
         }
-    for arm in list(summary)[1:]:
+    for arm in [arm for arm in summary if arm != "ours" and "ours" in summary]:
         difference = drawn["ours"]["auc"] - drawn[arm]["auc"]
         mean = summary["ours"]["auc"]["mean"] - summary[arm]["auc"]["mean"]
         summary[arm]["ours_is_ahead_by"] = {"mean": mean, "interval": interval(difference)}
