@@ -163,7 +163,7 @@ def threshold_scores(known: list[Cube], unseen: list[Cube]) -> tuple[list[float]
         smooth = ndimage.gaussian_filter(cube[0].astype(np.float32), sigma) if sigma else cube[0]
         return dice(middle_piece((smooth > value) & (from_middle(smooth.shape) < radius)), cube[1])
 
-    choices = list(product(SMOOTHING, range(60, 220, 20), RADII))
+    choices = list(product(SMOOTHING, range(10, 210, 20), RADII))
     means = [np.mean([score(cube, *choice) for cube in known[::4]]) for choice in choices]
     sigma, value, radius = choices[int(np.argmax(means))]
     return [score(cube, sigma, value, radius) for cube in unseen], {"sigma": sigma, "value": value, "radius": radius}
