@@ -65,7 +65,11 @@ def test_options_reach_monai() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("cosfase", {}, "Loss 'cosfase' is unknown; choose one of cross_entropy, .*hard_negatives. Did you mean 'cosface'?"),
+        (
+            "cosfase",
+            {},
+            "Loss 'cosfase' is unknown; choose one of cross_entropy, .*hard_negatives. Did you mean 'cosface'?",
+        ),
         (
             "cosface",
             {"margine": 1},
