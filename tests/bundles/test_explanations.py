@@ -70,7 +70,9 @@ def train_briefly(network: nn.Module, data: Lesions) -> None:
     for _ in range(STEPS):
         part = torch.randperm(len(images), generator=generator)[:BATCH]
         optimizer.zero_grad()
-        nn.functional.cross_entropy(network(images[part]), data.labels[part]).backward()
+        outputs = network(images[part])  # a list where parts of the network have answers of their own
+        every = outputs if isinstance(outputs, list) else [outputs]
+        torch.stack([nn.functional.cross_entropy(each, data.labels[part]) for each in every]).sum().backward()
         optimizer.step()
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):

@@ -60,7 +60,9 @@ class ToyTraining:
         device: str = "auto",
         set: Mapping[str, Any] | None = None,
         trust: bool = False,
+        rivals: bool = True,
     ) -> Path:
+        assert not rivals, "a search compares its own trials"
         environment = output / "environment.json"
         if not resume:
             assert set is not None
