@@ -130,6 +130,15 @@ def _show(summary: InferSummary) -> None:
     print(DISCLAIMER, file=sys.stderr)
 
 
+def _detected(found: list[dict[str, float]]) -> str:
+    if not found:
+        return "nothing detected"
+    first = max(found, key=lambda one: one["probability"])
+    place = ", ".join(f"{first[axis]:.0f}" for axis in "xyz" if axis in first)
+    number = f"{len(found)} detections" if len(found) > 1 else "1 detection"
+    return f"{number}, the most probable ({first['probability']:.2f}) at {place}"
+
+
 def _answer(row: dict[str, object]) -> str:
     probabilities, volumes = row["probabilities"], row["volumes_ml"]
     if isinstance(probabilities, dict) and probabilities:
@@ -138,6 +147,8 @@ def _answer(row: dict[str, object]) -> str:
         return ", ".join(f"{name} {value:.1f} ml" for name, value in volumes.items())
     if isinstance(row["value"], float):
         return f"{row['value']:.3f}"
+    if isinstance(found := row.get("detections"), list):
+        return _detected(found)
     details = row.get("details")
     said = [str(name) for name in details if name != "inference"] if isinstance(details, dict) else []
     return f"{', '.join(said)} (see predictions.jsonl)" if said else "no structure found"

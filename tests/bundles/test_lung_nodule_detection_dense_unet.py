@@ -63,10 +63,16 @@ def test_every_mode_trains_and_gives_one_map_of_a_scan(mode: str, cohort: Path, 
     assert answer.shape == scan.shape and torch.isfinite(answer).all()
 
 
-def test_the_loss_is_dice_and_cross_entropy_and_the_optimizer_adam_at_1e_4() -> None:
+@pytest.mark.parametrize(("size", "rate"), [("slim", 3e-3), ("paper", 1e-4)])
+def test_the_optimizer_is_adam(size: str, rate: float) -> None:
+    parser = load_config(BUNDLE, ("train.json",), {"device": "cpu", "steps": 10, "size": size})
+    assert type(parser.get_parsed_content("optimizer")) is torch.optim.Adam
+    assert parser.get_parsed_content("learning_rate") == rate
+
+
+def test_the_loss_is_dice_and_cross_entropy() -> None:
     parser = load_config(BUNDLE, ("train.json",), {"device": "cpu", "steps": 10})
-    optimizer, loss = parser.get_parsed_content("optimizer"), parser.get_parsed_content("loss")
-    assert type(optimizer) is torch.optim.Adam and parser.get_parsed_content("learning_rate") == 1e-4
+    loss = parser.get_parsed_content("loss")
     truth = (torch.rand(1, 1, 8, 8, 8, generator=torch.Generator().manual_seed(0)) > 0.7).float()
     assert float(loss(40 * truth - 20, truth)) < 1e-3
     output = torch.zeros(1, 1, 8, 8, 8)

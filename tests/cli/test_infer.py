@@ -49,6 +49,14 @@ def test_an_answer_that_lies_in_the_details_only() -> None:
     assert _answer({key: row[key] for key in ("probabilities", "volumes_ml", "value")}) == "no structure found"
 
 
+def test_what_is_said_of_detections() -> None:
+    row: dict[str, object] = {"probabilities": {}, "volumes_ml": {}, "value": None, "detections": []}
+    assert _answer(row) == "nothing detected"
+    found = [{"x": 1.0, "y": 2.0, "z": 3.0, "probability": 0.4}, {"x": -8.2, "y": 25.5, "z": 7.0, "probability": 0.977}]
+    assert _answer({**row, "detections": found}) == "2 detections, the most probable (0.98) at -8, 26, 7"
+    assert _answer({**row, "detections": found[:1]}) == "1 detection, the most probable (0.40) at 1, 2, 3"
+
+
 def test_a_point_with_a_minus(classifier: Path, tmp_path: Path) -> None:
     save_scan(tmp_path / "scan.nii.gz")
     for point in (["--at", "-2,-19,25"], ["--at=-2,-19,25"]):
