@@ -184,10 +184,12 @@ def test_a_heart_beats_and_looks_after_its_parent(tmp_path: Path, monkeypatch: p
     claimed = ledger.claim()
     assert claimed is not None
     checks: list[int] = []
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     with pytest.raises(KeyboardInterrupt), Heartbeat(claimed[0], lambda: checks.append(1)):
         deadline = time.monotonic() + 30
         while len(checks) < 3 and time.monotonic() < deadline:
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(30)
+    signal.signal(signal.SIGINT, before)
     assert ledger.study.trials[0].user_attrs["beat"] >= 2
