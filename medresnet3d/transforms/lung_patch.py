@@ -26,7 +26,7 @@ from medresnet3d.errors import ConfigError, DataError
 from medresnet3d.transforms.ct import AIR_HU, CARRIED_ITEMS, TRAINING_ITEMS, CropAtPositiond
 from medresnet3d.transforms.ct_augmentation import nodule_cube_augmentation
 from medresnet3d.transforms.load import LoadVolumed
-from medresnet3d.transforms.planar import ToSquared
+from medresnet3d.transforms.picture_pipelines import AsColour, CentralSquared
 
 
 class LungPatchd(MapTransform):
@@ -92,8 +92,8 @@ class LungPatchd(MapTransform):
                 "give volumes, or set spatial_dims=2."
             )
         if float(image.min()) >= 0:
-            grey = ToSquared("image")({"image": image})["image"].mean(dim=0, keepdim=True)
-            return self.resize(grey)
+            square = CentralSquared("image")({"image": image})["image"]
+            return self.resize(AsColour()(square).mean(dim=0, keepdim=True))
         edge = min(image.shape[1:3])
         first, second = ((length - edge) // 2 for length in image.shape[1:3])
         return self.resize(self.window(image[:, first : first + edge, second : second + edge, 0]))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from monai.data import MetaTensor
 from monai.transforms import (
     Compose,
     EnsureTyped,
@@ -21,7 +22,7 @@ from monai.transforms import (
 )
 from monai.utils.type_conversion import convert_to_dst_type
 
-from medresnet3d.errors import ConfigError
+from medresnet3d.errors import ConfigError, DataError
 from medresnet3d.transforms.batched import carried_out
 from medresnet3d.transforms.colour_augmentation import RandColourJitterd
 from medresnet3d.transforms.keyed import Keyed
@@ -30,17 +31,28 @@ from medresnet3d.transforms.pictures import COLOURS, to_numpy, white_of
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+#: What of a picture is taken.
+FRAMES = ("whole", "square")
 #: Strengths of the augmentation.
 STRENGTHS = ("none", "light", "medium", "strong")
 CARRIED_ITEMS = ("image", "label", "case", "path", "warnings")
 
 
 class AsColour(Transform):
-    """Any picture, grey or colour, as float32 (3, i, j) between 0 (black) and 1 (white)."""
+    """Any picture, grey or colour, as float32 (3, i, j) between 0 (black) and 1 (white).
+
+    Raises:
+        DataError: for a volume of several slices, another number of channels, or values that are no picture's.
+    """
 
     def __call__(self, img: Any) -> Any:
         """Give (3, i, j) of a picture (C, i, j) or (C, i, j, 1) with one or three channels."""
-        flat = img[..., 0] if img.ndim == 4 and img.shape[-1] == 1 else img
+        channels, *shape = img.shape
+        if channels not in (1, COLOURS) or len(shape) not in (2, 3) or shape[2:] not in ([], [1]):
+            raise DataError(
+                f"This takes grey or colour pictures, but the image has {channels} channel(s) of {tuple(shape)}."
+            )
+        flat = img[..., 0] if img.ndim == 4 else img
         values = to_numpy(flat)
         unit = values.astype(np.float32) / np.float32(white_of(values))
         return convert_to_dst_type(np.repeat(unit, COLOURS // len(unit), axis=0), flat, dtype=np.float32)[0]
@@ -50,6 +62,29 @@ class AsColourd(Keyed):
     """Dictionary version of :class:`AsColour`."""
 
     array_class = AsColour
+
+
+class CentralSquared(MapTransform):
+    """The central square of pictures (C, i, j) or (C, i, j, 1); the affine of a MetaTensor follows.
+
+    Args:
+        keys: pictures.
+        allow_missing_keys: skip keys that an item does not have.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Give a copy of ``data`` with (C, n, n) or (C, n, n, 1), n the shorter edge."""
+        item = dict(data)
+        for key in self.key_iterator(item):
+            image = item[key]
+            edge = min(image.shape[1:3])
+            first, second = ((size - edge) // 2 for size in image.shape[1:3])
+            item[key] = image[:, first : first + edge, second : second + edge]
+            if isinstance(image, MetaTensor):
+                shift = torch.eye(4, dtype=image.affine.dtype)
+                shift[:2, 3] = torch.tensor([first, second])
+                item[key].affine = image.affine @ shift
+        return item
 
 
 def picture_augmentation(strength: str = "light") -> list[MapTransform]:
@@ -91,6 +126,7 @@ def picture_training(
     augmentation_mode: str = "per_sample",
     jitter: float = 0.1,
     prepare: Sequence[Transform] = (),
+    frame: str = "whole",
 ) -> Compose:
     """Pictures for training a classifier.
 
@@ -101,21 +137,19 @@ def picture_training(
             :class:`medresnet3d.transforms.batched.AugmentedBatch`.
         jitter: largest change of brightness, contrast and saturation, unless ``augmentation`` is ``none``.
         prepare: dictionary transforms of the modality, on pictures as they were read (hairs out, CLAHE, crops, ...).
+        frame: ``whole`` squeezes the whole picture into the square; ``square`` takes the central one.
 
     Returns:
         a transform of items with ``image`` (path) and ``label`` to tensors (3, size, size).
 
     Raises:
-        ConfigError: if the augmentation or its mode is unknown.
+        ConfigError: if the augmentation, its mode or the frame is unknown.
     """
     chain = picture_augmentation(augmentation)
     colours = RandColourJitterd("image", prob=0.8, brightness=jitter, contrast=jitter, saturation=jitter, hue=0.0)
     return Compose(
         [
-            LoadVolumed("image"),
-            *prepare,
-            AsColourd("image"),
-            _resize(size),
+            *_read(size, prepare, frame),
             SelectItemsd(CARRIED_ITEMS, allow_missing_keys=True),
             *([colours] if chain and jitter else []),
             _normalise(),
@@ -125,27 +159,36 @@ def picture_training(
     ).flatten()
 
 
-def picture_inference(size: int = 224, prepare: Sequence[Transform] = ()) -> Compose:
+def picture_inference(size: int = 224, prepare: Sequence[Transform] = (), frame: str = "whole") -> Compose:
     """Pictures for validation and inference, as in :func:`picture_training` with nothing random.
 
     Args:
         size: pixels along each side.
         prepare: dictionary transforms of the modality.
+        frame: see :func:`picture_training`.
+
+    Raises:
+        ConfigError: if the frame is unknown.
     """
     return Compose(
         [
-            LoadVolumed("image"),
-            *prepare,
-            AsColourd("image"),
-            _resize(size),
+            *_read(size, prepare, frame),
             SelectItemsd(CARRIED_ITEMS, allow_missing_keys=True),
             _normalise(),
         ]
     ).flatten()
 
 
-def _resize(size: int) -> Resized:
-    return Resized("image", spatial_size=(size, size), mode="bilinear", anti_aliasing=True, dtype=torch.float32)
+def _read(size: int, prepare: Sequence[Transform], frame: str) -> list[Transform]:
+    if frame not in FRAMES:
+        raise ConfigError(f"There is no frame {frame!r}; use {' or '.join(FRAMES)}.")
+    return [
+        LoadVolumed("image"),
+        *prepare,
+        *([CentralSquared("image")] if frame == "square" else []),
+        AsColourd("image"),
+        Resized("image", spatial_size=(size, size), mode="bilinear", anti_aliasing=True, dtype=torch.float32),
+    ]
 
 
 def _normalise() -> NormalizeIntensityd:

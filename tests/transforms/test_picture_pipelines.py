@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,14 +9,16 @@ from PIL import Image
 
 from medresnet3d.data import SeededDataset, data_loader
 from medresnet3d.data.phantoms.pictures import skin
-from medresnet3d.errors import ConfigError
+from medresnet3d.errors import ConfigError, DataError
 from medresnet3d.transforms.batched import AugmentedBatch
 from medresnet3d.transforms.dermoscopy import ShadesOfGreyd
+from medresnet3d.transforms.load import LoadVolumed
 from medresnet3d.transforms.picture_pipelines import (
     IMAGENET_DEVIATION,
     IMAGENET_MEAN,
     STRENGTHS,
     AsColour,
+    CentralSquared,
     picture_augmentation,
     picture_inference,
     picture_training,
@@ -78,3 +82,48 @@ def test_unknown_strengths_are_listed() -> None:
     assert picture_augmentation("none") == []
     with pytest.raises(ConfigError, match="no augmentation 'wild'; use none, light, medium, strong"):
         picture_augmentation("wild")
+
+
+def test_the_central_square_keeps_its_place(tmp_path: Path) -> None:
+    pixels = np.zeros((20, 30, 3), np.uint8)
+    pixels[:10, :15], pixels[10:, 15:] = (255, 0, 0), (0, 0, 255)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    image = picture_inference(20, frame="square")({"image": str(tmp_path / "a.png")})["image"]
+    deviation, mean = (torch.tensor(values)[:, None, None] for values in (IMAGENET_DEVIATION, IMAGENET_MEAN))
+    unit = image.as_tensor() * deviation + mean
+    torch.testing.assert_close(unit[:, 2, 2], torch.tensor([1.0, 0, 0]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(unit[:, 17, 17], torch.tensor([0, 0, 1.0]), atol=1e-5, rtol=0)
+    assert float(unit[:, 17, 2].abs().max()) < 1e-5, "column 17, row 2 is black"
+    read = LoadVolumed("image")({"image": str(tmp_path / "a.png")})
+    start = read["image"].affine @ torch.tensor([5.0, 0, 0, 1], dtype=read["image"].affine.dtype)
+    torch.testing.assert_close(CentralSquared("image")(read)["image"].affine[:, 3], start)
+
+
+@pytest.mark.parametrize(("suffix", "mode"), [("png", "RGBA"), ("png", "P"), ("tif", "RGB"), ("bmp", "RGB")])
+def test_formats_and_modes_give_the_same(tmp_path: Path, suffix: str, mode: str) -> None:
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 2, (20, 20, 3), dtype=np.uint8) * 255)
+    picture.save(tmp_path / "plain.png")
+    picture.convert(mode).save(tmp_path / f"other.{suffix}")
+    plain, other = (
+        picture_inference(20)({"image": str(tmp_path / name)})["image"] for name in ("plain.png", f"other.{suffix}")
+    )
+    assert torch.equal(torch.as_tensor(plain), torch.as_tensor(other))
+
+
+def test_making_it_smaller_smooths_first(tmp_path: Path) -> None:
+    Image.fromarray((np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)).save(tmp_path / "checks.png")
+    image = picture_inference(16)({"image": str(tmp_path / "checks.png")})["image"].as_tensor()
+    grey = image * torch.tensor(IMAGENET_DEVIATION)[:, None, None] + torch.tensor(IMAGENET_MEAN)[:, None, None]
+    assert (grey - 0.5).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8, 5), (2, 8, 8, 1), (4, 8, 8, 1)])
+def test_what_is_no_picture_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(DataError, match="pictures, but the image has"):
+        AsColour()(torch.rand(shape))
+    with pytest.raises(ConfigError, match="no frame 'round'; use whole or square"):
+        picture_inference(frame="round")
+
+
+def test_the_square_of_an_array() -> None:
+    assert CentralSquared("image")({"image": np.zeros((3, 9, 4, 1))})["image"].shape == (3, 4, 4, 1)

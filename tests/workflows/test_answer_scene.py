@@ -12,7 +12,7 @@ from PIL import Image
 
 from medresnet3d.io import Volume, load
 from medresnet3d.reports import classification_card
-from medresnet3d.transforms.planar import picture_inference
+from medresnet3d.transforms.picture_pipelines import picture_inference
 from medresnet3d.workflows.answer_scene import answer_scene
 from medresnet3d.workflows.prediction import Prediction
 from tests.workflows.conftest import OBLIQUE, orthogonal
@@ -75,7 +75,7 @@ def test_a_photograph_is_shown_whole_upright_and_in_colour_with_the_heat_in_its_
     pixels[30:34, 40:44] = (0, 0, 255)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     volume = load(tmp_path / "a.png")
-    seen = picture_inference(20)({"image": volume})["image"]
+    seen = picture_inference(20, frame="square")({"image": volume})["image"]
     spot = torch.as_tensor(seen)[2] - torch.as_tensor(seen)[0]  # bluest where the network's picture has the blue spot
     heat = (spot == spot.max()).numpy().astype(np.float32)
     given = Prediction("case", "classification", ("a", "b"), volume=volume, affine=volume.affine, input_tensor=seen)
