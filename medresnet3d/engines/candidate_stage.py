@@ -42,7 +42,7 @@ class CandidateStage:
         network: the detector, on its device.
         dataset: the training scans, whose items are used (its own transform is not).
         transform: from an item to a whole scan, ``image`` (1, i, j, k), and its findings, ``label`` (F, 5), as
-            :class:`~medresnet3d.transforms.detection.FindingsFromBoxesd` leaves them.
+            :class:`~medresnet3d.transforms.detection_targets.FindingsFromBoxesd` leaves them.
         inferer: computes ``network.first`` on a whole scan.
         optimizer: over the parameters of ``network.second``.
         loss_function: of logits (B, 1) and labels (B,).

@@ -22,9 +22,9 @@ class DetectionScore(Metric):
                                "output_transform": {"_target_": "monai.handlers.from_engine",
                                                     "keys": ["pred", "label"]}}}
 
-    where the postprocessing ends with :class:`~medresnet3d.transforms.detection.DetectionsFromMapd` and the labels come
-    from :class:`~medresnet3d.transforms.detection.FindingsFromBoxesd`. NaN where no scan has a finding. With several
-    processes all scans count once.
+    where the postprocessing ends with :class:`~medresnet3d.transforms.detection.DetectionsFromMapd` and the labels
+    come from :class:`~medresnet3d.transforms.detection_targets.FindingsFromBoxesd`. NaN where no scan
+    has a finding. With several processes all scans count once.
 
     Args:
         rates: false positives a scan at which the sensitivity is read; the score is their mean.

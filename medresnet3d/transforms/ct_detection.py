@@ -28,7 +28,7 @@ from monai.transforms import (
 from medresnet3d.names import require_name
 from medresnet3d.transforms.ct import AIR_HU, CARRIED_ITEMS, TRAINING_ITEMS
 from medresnet3d.transforms.ct_volume import CropToRegiond
-from medresnet3d.transforms.detection import BoxesToMapd, FindingsFromBoxesd
+from medresnet3d.transforms.detection_targets import BoxesToMapd, FindingsFromBoxesd
 from medresnet3d.transforms.load import LoadVolumed
 
 STRENGTHS = ("none", "light", "medium", "strong")
@@ -119,7 +119,7 @@ def nodule_detection_training(
     Args:
         patch_size: voxels along each axis.
         spacing: edge of a voxel in mm.
-        truth: kinds of :class:`~medresnet3d.transforms.detection.BoxesToMapd`, one channel of ``label`` each.
+        truth: kinds of :class:`~medresnet3d.transforms.detection_targets.BoxesToMapd`, one channel of ``label`` each.
         finding_share: see :class:`FindingPatchd`.
         region: what a scan is cropped to, ``lung`` or ``body``; ``None`` leaves it whole.
         intensity_range: HU that become 0 and 1, beyond which is cut off.
@@ -148,7 +148,10 @@ def nodule_detection_training(
 def nodule_detection_validation(
     spacing: float = 1.0, region: str | None = "lung", intensity_range: Sequence[float] = (AIR_HU, 400.0)
 ) -> Compose:
-    """Whole scans, and their findings as :class:`~medresnet3d.transforms.detection.FindingsFromBoxesd` leaves them."""
+    """Whole scans with their findings.
+
+    These are as :class:`~medresnet3d.transforms.detection_targets.FindingsFromBoxesd` leaves them.
+    """
     return Compose(
         [
             *_prepare(spacing, region, intensity_range),

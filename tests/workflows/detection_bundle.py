@@ -172,7 +172,7 @@ def detection_bundle(root: Path, dims: int = 3) -> Path:
 def trainable_detection_bundle(root: Path, epochs: int = 6) -> Path:
     """The same with a configuration to train it: patches around balls and around nothing, CPM on whole scans."""
     detection_bundle(root)
-    draw_map = {"_target_": f"{DETECTION}.BoxesToMapd"}
+    draw_map = {"_target_": f"{DETECTION}_targets.BoxesToMapd"}
     crop = {
         "_target_": "monai.transforms.RandCropByPosNegLabeld",
         "keys": ["image", "label"],
@@ -181,7 +181,7 @@ def trainable_detection_bundle(root: Path, epochs: int = 6) -> Path:
         "num_samples": 2,
     }
     select = {"_target_": "monai.transforms.SelectItemsd", "keys": ["image", "label"]}
-    findings = {"_target_": f"{DETECTION}.FindingsFromBoxesd"}
+    findings = {"_target_": f"{DETECTION}_targets.FindingsFromBoxesd"}
     config = train_config()
     config |= {"network_def": network_def(3), "threshold": 0.5, "batch_size": 1, "max_epochs": epochs}
     config["learning_rate"] = 0.5
