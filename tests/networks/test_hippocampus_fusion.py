@@ -121,6 +121,7 @@ def test_the_arms_have_equal_parameters() -> None:
     assert max(sizes) < 1.1 * min(sizes)
 
 
+@pytest.mark.slow
 def test_fusion_beats_each_branch_with_one_seed() -> None:
     fused, shape, texture = (accuracy(arm, RATES[0], 0)[0] for arm in ("fused", "shape", "texture"))
     assert fused > max(shape, texture) + 0.03
