@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -152,6 +152,7 @@ def items(
     folds: int = 5,
     seed: int = 0,
     fraction: float = 1.0,
+    class_names: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
     """List the items of one section of a manifest, ready for a transform pipeline.
 
@@ -169,6 +170,8 @@ def items(
         seed: of the split.
         fraction: share of the section's patients to list: the first ones of a seeded order, so that a larger share
             contains a smaller one (a learning curve). The split comes first and does not depend on it.
+        class_names: names of the classes in the order that a network counts them; a manifest that names other classes,
+            or these in another order, is refused.
 
     Returns:
         dictionaries with ``image`` and ``path`` (path or list of paths), ``case`` (unique name), and, where the
@@ -176,9 +179,15 @@ def items(
         ``position`` ((3,), mm, RAS+) and every further key.
 
     Raises:
-        DataError: if the section is empty, cannot be split, lacks its truth, or a listed file does not exist.
+        DataError: if the section is empty, cannot be split, lacks its truth, has other classes, or a listed file does
+            not exist.
     """
     manifest = load_manifest(data)
+    if class_names is not None and manifest.labels and list(class_names) != list(manifest.labels):
+        raise DataError(
+            f"{manifest.where}: its classes are {', '.join(manifest.labels)}, but class_names is "
+            f"{', '.join(class_names)}; set class_names to those of the manifest, in its order."
+        )
     if section not in (*SECTIONS, "all"):
         raise DataError(f"There is no section {section!r}; use training, validation, test or all.")
     everything = _list_all(manifest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -28,6 +28,7 @@ from medresnet3d.losses.deep_supervision import FadingDeepSupervisionLoss
 from medresnet3d.losses.euclidean import EuclideanLoss
 from medresnet3d.losses.focal import FocalLoss
 from medresnet3d.losses.hard_negatives import HardNegativeLoss
+from medresnet3d.losses.hierarchical import HierarchicalLoss
 from medresnet3d.losses.hinge import HingeLoss
 from medresnet3d.losses.hybrid_detection import HybridDetectionLoss
 from medresnet3d.losses.l2_softmax import L2SoftmaxLoss
@@ -73,6 +74,8 @@ def build_loss(
     auxiliary_steps: int | None = None,
     auxiliary_start: float = 1.0,
     auxiliary_end: float = 1e-3,
+    groups: Sequence[int] | None = None,
+    group_weight: float = 1.0,
     **options: Any,
 ) -> nn.Module:
     """Build a loss by its name.
@@ -90,6 +93,9 @@ def build_loss(
             in :class:`medresnet3d.losses.deep_supervision.FadingDeepSupervisionLoss`.
         auxiliary_start: first auxiliary weight.
         auxiliary_end: last auxiliary weight.
+        groups: the group (0, 1, ...) of each class; adds the cross-entropy of the group to a loss of logits, see
+            :class:`medresnet3d.losses.hierarchical.HierarchicalLoss`.
+        group_weight: weight of that.
         **options: arguments of the loss; every loss of logits or features, and most region losses, has
             ``class_weights``, a list of one positive number for each class; these have ``reduction`` too.
 
@@ -107,6 +113,8 @@ def build_loss(
     for option in options:
         require_name(f"Loss {name!r}: option", option, choices)
     loss = constructor(**options)
+    if groups is not None:
+        loss = HierarchicalLoss(groups, group_weight, loss)
     if auxiliary_steps is None:
         return loss
     if name in FEATURE_LOSSES:

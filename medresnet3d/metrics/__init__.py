@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from medresnet3d.metrics.bootstrap import bootstrap_intervals, patient_weights
     from medresnet3d.metrics.calibration import Reliability, reliability
     from medresnet3d.metrics.classification import classification_metrics
+    from medresnet3d.metrics.confusion import MeanClassAccuracy, TreeDistance
     from medresnet3d.metrics.detection import FROC, Matched, detection_metrics, froc, match_detections
     from medresnet3d.metrics.detection_score import DetectionScore
     from medresnet3d.metrics.regression import regression_metrics
@@ -24,7 +25,9 @@ __all__ = [
     "DetectionScore",
     "Estimate",
     "Matched",
+    "MeanClassAccuracy",
     "Reliability",
+    "TreeDistance",
     "bootstrap_intervals",
     "case_metrics",
     "classification_metrics",
@@ -42,7 +45,9 @@ _HOMES = {
     "DetectionScore": "detection_score",
     "FROC": "detection",
     "Matched": "detection",
+    "MeanClassAccuracy": "confusion",
     "Reliability": "calibration",
+    "TreeDistance": "confusion",
     "bootstrap_intervals": "bootstrap",
     "case_metrics": "segmentation",
     "classification_metrics": "classification",

@@ -36,5 +36,6 @@ def build_hierarchical_classifier(
     """
     groups = checked_groups(groups)
     network = build_classifier(arch, spatial_dims, in_channels, len(groups), size, **options)
-    network.classifier = HierarchicalHead(network.classifier.in_features, groups)  # type: ignore[assignment]
+    features = network.classifier.in_features
+    network.classifier = HierarchicalHead(features, groups, network.make_classifier)  # type: ignore[assignment]
     return network

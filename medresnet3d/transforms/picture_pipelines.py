@@ -127,6 +127,8 @@ def picture_training(
     jitter: float = 0.1,
     prepare: Sequence[Transform] = (),
     frame: str = "whole",
+    *,
+    variations: Sequence[Transform] = (),
 ) -> Compose:
     """Pictures for training a classifier.
 
@@ -138,6 +140,8 @@ def picture_training(
         jitter: largest change of brightness, contrast and saturation, unless ``augmentation`` is ``none``.
         prepare: dictionary transforms of the modality, on pictures as they were read (hairs out, CLAHE, crops, ...).
         frame: ``whole`` squeezes the whole picture into the square; ``square`` takes the central one.
+        variations: further random dictionary transforms of the values, on float32 (3, size, size) from 0 to 1; they too
+            are left out if ``augmentation`` is ``none``.
 
     Returns:
         a transform of items with ``image`` (path) and ``label`` to tensors (3, size, size).
@@ -152,6 +156,7 @@ def picture_training(
             *_read(size, prepare, frame),
             SelectItemsd(CARRIED_ITEMS, allow_missing_keys=True),
             *([colours] if chain and jitter else []),
+            *(variations if chain else ()),
             _normalise(),
             *carried_out(chain, augmentation_mode),
             EnsureTyped("image", track_meta=False),

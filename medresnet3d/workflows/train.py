@@ -147,10 +147,17 @@ def check_task(bundle: Path, manifest: Manifest, overrides: Mapping[str, Any]) -
 
 
 def fit_classes(bundle: Path, manifest: Manifest, overrides: dict[str, Any]) -> dict[str, Any]:
-    """Give a classifier as many classes as the data set has, unless the user says how many."""
-    if manifest.task != "classification" or not manifest.labels or "num_classes" in overrides:
+    """Give a classifier the classes that the data set has, unless the user says which.
+
+    A bundle to which names matter has an id ``class_names``, the others have ``num_classes`` alone.
+    """
+    if manifest.task != "classification" or not manifest.labels or {"num_classes", "class_names"} & overrides.keys():
         return overrides
-    own = load_config(bundle, ("train.json",)).get("num_classes")
+    config = load_config(bundle, ("train.json",))
+    if "class_names" in config:
+        names = list(manifest.labels)
+        return overrides if config.get("class_names") == names else {**overrides, "class_names": names}
+    own = config.get("num_classes")
     return overrides if own in (None, len(manifest.labels)) else {**overrides, "num_classes": len(manifest.labels)}
 
 

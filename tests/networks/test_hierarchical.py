@@ -36,6 +36,15 @@ def test_the_answer_is_a_probability_and_the_loss_takes_it() -> None:
     torch.testing.assert_close(HierarchicalLoss(GROUPS)(logs, target), expected)
 
 
+def test_dropconnect_works_on_both_levels() -> None:
+    network = build_hierarchical_classifier(GROUPS, "resnet10", size="slim", dropconnect=0.5).train()
+    image = torch.rand(4, 3, 32, 32)
+    features = network.forward_features(image)
+    one, other = network.classifier(features), network.classifier(features)
+    assert not torch.allclose(one, other)
+    torch.testing.assert_close(one.exp().sum(1), torch.ones(4))
+
+
 def test_groups_with_gaps_are_refused() -> None:
     with pytest.raises(ConfigError, match="groups is"):
         build_hierarchical_classifier([0, 2])

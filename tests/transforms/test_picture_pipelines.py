@@ -11,6 +11,7 @@ from medresnet3d.data import SeededDataset, data_loader
 from medresnet3d.data.phantoms.pictures import skin
 from medresnet3d.errors import ConfigError, DataError
 from medresnet3d.transforms.batched import AugmentedBatch
+from medresnet3d.transforms.colour_augmentation import RandRaiseChanneld
 from medresnet3d.transforms.dermoscopy import ShadesOfGreyd
 from medresnet3d.transforms.load import LoadVolumed
 from medresnet3d.transforms.picture_pipelines import (
@@ -76,6 +77,16 @@ def test_transforms_of_the_modality_come_first(files: list[str]) -> None:
     item = {"image": files[0]}
     grey = picture_inference(16, [ShadesOfGreyd("image")])(item)["image"]
     assert not torch.allclose(grey, picture_inference(16)(item)["image"])
+
+
+def test_further_variations_see_values_from_0_to_1_and_are_left_out_without_augmentation(files: list[str]) -> None:
+    raised = RandRaiseChanneld("image", prob=1.0, amount=(0.2, 0.2))
+    training = picture_training(16, "light", jitter=0.0, variations=[raised]).set_random_state(1)
+    image, plain = training({"image": files[0]})["image"], picture_inference(16)({"image": files[0]})["image"]
+    added = (image.mean((1, 2)) - plain.as_tensor().mean((1, 2))) * torch.tensor(IMAGENET_DEVIATION)
+    assert sorted(added.tolist()) == pytest.approx([0, 0, 0.2], abs=0.02)
+    unchanged = picture_training(16, "none", variations=[raised])({"image": files[0]})["image"]
+    torch.testing.assert_close(unchanged, plain.as_tensor())
 
 
 def test_unknown_strengths_are_listed() -> None:

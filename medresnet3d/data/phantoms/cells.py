@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from medresnet3d.data.phantoms.cohorts import as_phantoms
 from medresnet3d.data.phantoms.hep2_patterns import hep2_cell
 from medresnet3d.data.preparation.mimics import write_picture, write_table
 from medresnet3d.data.preparation.prepare import prepare
@@ -173,7 +174,7 @@ def write_pbc(
         difficulty: see :func:`blood_cell`.
 
     Returns:
-        the manifest, as ``medresnet3d data prepare pbc`` writes it.
+        the manifest, as ``medresnet3d data prepare pbc`` writes it, with two of its five folds for validation and test.
 
     Raises:
         ConfigError: if there are too few cells for all kinds.
@@ -186,7 +187,7 @@ def write_pbc(
         prefix = PREFIXES[kind][index // len(SIGNS) % len(PREFIXES[kind])]
         picture = blood_cell([seed, index], kind, size, difficulty=difficulty)
         write_picture(folder / "PBC_dataset_normal_DIB" / kind / f"{prefix}_{index}.jpg", picture)
-    return prepare("pbc", folder, folder / "manifest.json", seed=seed).path
+    return as_phantoms(prepare("pbc", folder, folder / "manifest.json", seed=seed).path)
 
 
 def write_icpr2012(
@@ -259,7 +260,7 @@ def write_i3a(
         difficulty: see :func:`medresnet3d.data.phantoms.hep2_patterns.hep2_cell`.
 
     Returns:
-        the manifest, as ``medresnet3d data prepare i3a`` writes it.
+        the manifest, as ``medresnet3d data prepare i3a`` writes it, with two of its five folds for validation and test.
 
     Raises:
         ConfigError: if there are too few cells for all patterns.
@@ -276,7 +277,7 @@ def write_i3a(
         write_picture(folder / "training" / f"{index + 1:05d}_Mask.png", 255 * mask)
         rows.append((index + 1, label, 1 + specimen))
     write_table(folder / "gt_training.csv", rows)
-    return prepare("i3a", folder, folder / "manifest.json", seed=seed).path
+    return as_phantoms(prepare("i3a", folder, folder / "manifest.json", seed=seed).path)
 
 
 def _require_cells(writer: str, number: int, patterns: int) -> None:

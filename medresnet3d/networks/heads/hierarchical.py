@@ -5,7 +5,7 @@ Qin et al. (2018) adjust the topology of a residual network to the lineages of l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
@@ -23,6 +23,36 @@ def checked_groups(groups: Sequence[int]) -> list[int]:
     if not groups or sorted(set(groups)) != list(range(max(groups) + 1)):
         raise ConfigError(f"groups is {list(groups)}; give each class one of the groups 0, 1, ..., and use each group.")
     return list(groups)
+
+
+def groups_of(class_names: Sequence[str], lineages: Mapping[str, str]) -> list[int]:
+    """The group of each class, from what each class belongs to.
+
+    Args:
+        class_names: names of the classes in their order.
+        lineages: what each class belongs to, by its name, in any case and order; names that are no class do no harm.
+
+    Returns:
+        group numbers, counted as the groups first appear among the classes.
+
+    Raises:
+        ConfigError: if a class has no lineage; the message names it.
+
+    Example:
+        >>> groups_of(["Monocyte", "Eosinophil", "Basophil"],
+        ...           {"basophil": "granulocyte", "eosinophil": "granulocyte", "monocyte": "agranulocyte"})
+        [0, 1, 1]
+    """
+    known = {name.casefold(): lineage for name, lineage in lineages.items()}
+    unknown = [name for name in class_names if name.casefold() not in known]
+    if unknown:
+        raise ConfigError(
+            f"lineages says nothing of the class(es) {', '.join(unknown)}, but only of {', '.join(lineages)}; set "
+            "lineages to an object with a lineage for each class."
+        )
+    own = [known[name.casefold()] for name in class_names]
+    order = list(dict.fromkeys(own))
+    return [order.index(lineage) for lineage in own]
 
 
 def log_sum_of_groups(values: Tensor, group: Tensor) -> Tensor:
@@ -49,6 +79,7 @@ class HierarchicalHead(nn.Module):
     Args:
         in_features: F.
         groups: g, the group (0, 1, ...) of each class.
+        make_layer: makes a linear layer of (features, outputs), one with DropConnect for instance.
 
     Shapes: (B, F) to (B, K) log-probabilities of the classes, in fp32 at least.
 
@@ -59,11 +90,13 @@ class HierarchicalHead(nn.Module):
     if TYPE_CHECKING:  # TorchScript cannot read annotations that are strings
         group: Tensor
 
-    def __init__(self, in_features: int, groups: Sequence[int]) -> None:
+    def __init__(
+        self, in_features: int, groups: Sequence[int], make_layer: Callable[[int, int], nn.Linear] = nn.Linear
+    ) -> None:
         super().__init__()
         groups = checked_groups(groups)
-        self.coarse = nn.Linear(in_features, max(groups) + 1)
-        self.fine = nn.Linear(in_features, len(groups))
+        self.coarse = make_layer(in_features, max(groups) + 1)
+        self.fine = make_layer(in_features, len(groups))
         self.register_buffer("group", tensor(groups), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:

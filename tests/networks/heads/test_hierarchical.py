@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medresnet3d.errors import ConfigError
-from medresnet3d.networks.heads.hierarchical import HierarchicalHead, log_sum_of_groups
+from medresnet3d.networks.heads.hierarchical import HierarchicalHead, groups_of, log_sum_of_groups
 
 
 @settings(max_examples=40, deadline=None)
@@ -41,3 +41,10 @@ def test_scripted_and_gradient() -> None:
 def test_groups_with_gaps_are_refused(groups: list[int]) -> None:
     with pytest.raises(ConfigError, match="groups is"):
         HierarchicalHead(3, groups)
+
+
+def test_groups_by_name_in_the_order_of_the_classes() -> None:
+    lineages = {"Eosinophil": "granulocyte", "monocyte": "agranulocyte", "basophil": "granulocyte", "platelet": "other"}
+    assert groups_of(["monocyte", "EOSINOPHIL", "Basophil"], lineages) == [0, 1, 1]
+    with pytest.raises(ConfigError, match=r"nothing of the class.* blast, but only of Eosinophil"):
+        groups_of(["monocyte", "blast"], lineages)
