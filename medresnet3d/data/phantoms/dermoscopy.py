@@ -12,7 +12,6 @@ from scipy import ndimage
 from medresnet3d.data.preparation.mimics import write_picture, write_table
 from medresnet3d.data.preparation.prepare import prepare
 from medresnet3d.errors import ConfigError
-from medresnet3d.io.atomic import atomic_path
 
 LIGHT, DARK = np.array([235.0, 190.0, 170.0]), np.array([140.0, 90.0, 65.0])
 BROWN, BLACK, BLUE_GREY, RED, PALE = (
@@ -191,7 +190,7 @@ def write_isic2016(
         for index, positive in enumerate(classes.tolist(), start=first):
             name = f"ISIC_{index:07d}"
             picture, mask = skin_lesion([seed, index], positive, size, difficulty=difficulty)
-            _write_jpeg(folder / f"ISBI2016_ISIC_Part3_{part}_Data" / f"{name}.jpg", picture)
+            write_picture(folder / f"ISBI2016_ISIC_Part3_{part}_Data" / f"{name}.jpg", picture, quality=92)
             write_picture(folder / f"ISBI2016_ISIC_Part3B_{part}_Data" / f"{name}_Segmentation.png", 255 * mask)
             rows.append((name, codes[positive]))
         write_table(folder / f"ISBI2016_ISIC_Part3_{part}_GroundTruth.csv", rows)
@@ -238,14 +237,7 @@ def write_isic2017(
         for index, kind in enumerate(kinds.tolist(), start=first):
             name = f"ISIC_{index:07d}"
             picture, _ = skin_lesion([seed, index], kind == 1, size, difficulty=difficulty, keratosis=kind == 2)
-            _write_jpeg(folder / f"ISIC-2017_{part}_Data" / f"{name}.jpg", picture)
+            write_picture(folder / f"ISIC-2017_{part}_Data" / f"{name}.jpg", picture, quality=92)
             rows.append((name, float(kind == 1), float(kind == 2)))
         write_table(folder / f"ISIC-2017_{part}_Part3_GroundTruth.csv", rows)
     return prepare("isic2017", folder, folder / "manifest.json", seed=seed).path
-
-
-def _write_jpeg(path: Path, picture: npt.NDArray[np.uint8]) -> None:
-    from PIL import Image
-
-    with atomic_path(path) as temporary:
-        Image.fromarray(picture).save(temporary, quality=92)

@@ -40,12 +40,12 @@ def disc(shape: tuple[int, int], centre: tuple[float, float], radius: float, val
     return (((rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 < radius**2) * value).astype(np.uint8)
 
 
-def write_picture(path: Path, pixels: NDArray[Any]) -> None:
-    """Write pixels in the format that the suffix names, whole or not at all."""
+def write_picture(path: Path, pixels: NDArray[Any], quality: int = 75) -> None:
+    """Write pixels in the format that the suffix names, whole or not at all; ``quality`` is that of a JPEG file."""
     from PIL import Image
 
     with atomic_path(path) as temporary:
-        Image.fromarray(pixels).save(temporary)
+        Image.fromarray(pixels).save(temporary, quality=quality)
 
 
 def write_table(path: Path, rows: Iterable[Sequence[object]], separator: str = ",") -> None:
