@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from medresnet3d.metrics.calibration import Reliability, reliability
     from medresnet3d.metrics.classification import classification_metrics
     from medresnet3d.metrics.confusion import MeanClassAccuracy, TreeDistance
+    from medresnet3d.metrics.classification import classification_metrics, quadratic_kappa
     from medresnet3d.metrics.detection import FROC, Matched, detection_metrics, froc, match_detections
     from medresnet3d.metrics.detection_score import DetectionScore
+    from medresnet3d.metrics.kappa_score import QuadraticKappa
     from medresnet3d.metrics.regression import regression_metrics
     from medresnet3d.metrics.segmentation import case_metrics, segmentation_summary, summary_notes
 
@@ -26,6 +28,7 @@ __all__ = [
     "Estimate",
     "Matched",
     "MeanClassAccuracy",
+    "QuadraticKappa",
     "Reliability",
     "TreeDistance",
     "bootstrap_intervals",
@@ -35,6 +38,7 @@ __all__ = [
     "froc",
     "match_detections",
     "patient_weights",
+    "quadratic_kappa",
     "regression_metrics",
     "reliability",
     "segmentation_summary",
@@ -46,6 +50,7 @@ _HOMES = {
     "FROC": "detection",
     "Matched": "detection",
     "MeanClassAccuracy": "confusion",
+    "QuadraticKappa": "kappa_score",
     "Reliability": "calibration",
     "TreeDistance": "confusion",
     "bootstrap_intervals": "bootstrap",
@@ -55,6 +60,7 @@ _HOMES = {
     "froc": "detection",
     "match_detections": "detection",
     "patient_weights": "bootstrap",
+    "quadratic_kappa": "classification",
     "regression_metrics": "regression",
     "reliability": "calibration",
     "segmentation_summary": "segmentation",

@@ -24,13 +24,16 @@ def classification_metrics(
     class_names: Sequence[str] | None = None,
     n_boot: int = 1000,
     seed: int = 0,
+    ordinal: bool = False,
+    patient_score: bool = False,
 ) -> dict[str, Estimate]:
     """Compute a classifier's figures with 95% bootstrap intervals resampled by patient.
 
     Accuracy, balanced accuracy, AUC, sensitivity, specificity, F1, Brier score and expected calibration error (ECE).
     With two classes, class 1 is the positive one. With more, AUC, sensitivity, specificity and F1 are means over the
     classes, each against the rest, and the Brier score is the sum over classes. A figure that is undefined (AUC with
-    one class among the truth, say) is NaN with a note.
+    one class among the truth, say) is NaN with a note. Where classes are ordered (grades, stages), Cohen's kappa with
+    quadratic weights is added, to which an answer is the worse the further it is from the truth.
 
     Args:
         prob: probabilities (N, C), rows summing to 1; the answer is the most probable class.
@@ -39,9 +42,13 @@ def classification_metrics(
         class_names: class names (C,), checked against the number of columns.
         n_boot: number of resamples.
         seed: seed of the resamples.
+        ordinal: the classes are in order.
+        patient_score: add the mean over patients of the share of their cases that is answered right (Spanhol et al.
+            2016), in which a patient with many images counts as much as one with few.
 
     Returns:
-        Estimates by name: accuracy, balanced_accuracy, auc, sensitivity, specificity, f1, brier, ece.
+        Estimates by name: accuracy, balanced_accuracy, auc, sensitivity, specificity, f1, brier, ece; quadratic_kappa
+        and patient_score where they are asked for.
 
     Raises:
         DataError: if shapes, labels or probabilities cannot be used.
@@ -50,10 +57,17 @@ def classification_metrics(
     people: Patients = range(len(labels)) if patients is None else patients
     if len(people) != len(labels):
         raise DataError(f"{len(people)} patients were given for {len(labels)} cases; give one for each case.")
-    values = point_values(probabilities, labels)
+    share = patient_shares(people) if patient_score else None
+    values = point_values(probabilities, labels, ordinal, share)
     return bootstrap_intervals(
-        values, lambda weights: weighted_values(weights, probabilities, labels), people, n_boot, seed
+        values, lambda weights: weighted_values(weights, probabilities, labels, ordinal, share), people, n_boot, seed
     )
+
+
+def patient_shares(patients: Patients) -> Array:
+    """The share of its patient's cases that each case is, (N,)."""
+    _, places, counts = np.unique(np.asarray([str(one) for one in patients]), return_inverse=True, return_counts=True)
+    return np.asarray(1 / counts[places])
 
 
 def _checked(prob: ArrayLike, label: ArrayLike, names: Sequence[str] | None) -> tuple[Array, NDArray[np.int64]]:
@@ -76,12 +90,16 @@ def _checked(prob: ArrayLike, label: ArrayLike, names: Sequence[str] | None) -> 
     return probabilities.clip(0.0, 1.0), numbers
 
 
-def point_values(prob: Array, label: NDArray[np.int64]) -> dict[str, float]:
+def point_values(
+    prob: Array, label: NDArray[np.int64], ordinal: bool = False, share: Array | None = None
+) -> dict[str, float]:
     """Compute the figures over all cases with scikit-learn; undefined ones are NaN.
 
     Args:
         prob: probabilities (N, C).
         label: class numbers (N,).
+        ordinal: whether to add the quadratic kappa.
+        share: of :func:`patient_shares`, to add the patient score.
     """
     classes = np.arange(prob.shape[1])
     answer = prob.argmax(axis=1)
@@ -102,20 +120,30 @@ def point_values(prob: Array, label: NDArray[np.int64]) -> dict[str, float]:
             "f1": float(np.mean(f1)),
             "brier": float(sum(sk.brier_score_loss(one_hot[:, c], prob[:, c], pos_label=1) for c in chosen)),
             "ece": reliability(prob, label).error,
+            **({"quadratic_kappa": _kappa(label, answer, classes)} if ordinal else {}),
+            **({} if share is None else {"patient_score": float(np.average(label == answer, weights=share))}),
         }
+
+
+def _kappa(label: NDArray[np.int64], answer: NDArray[np.int64], classes: NDArray[np.int64]) -> float:
+    return float(sk.cohen_kappa_score(label, answer, labels=classes, weights="quadratic"))
 
 
 def _auc(truth: NDArray[np.int64], score: Array) -> float:
     return float(sk.roc_auc_score(truth, score)) if 0 < truth.sum() < truth.size else float("nan")
 
 
-def weighted_values(weights: Weights, prob: Array, label: NDArray[np.int64]) -> Mapping[str, Array]:
+def weighted_values(
+    weights: Weights, prob: Array, label: NDArray[np.int64], ordinal: bool = False, share: Array | None = None
+) -> Mapping[str, Array]:
     """Compute the same figures as :func:`point_values` for many weightings of the cases at once.
 
     Args:
         weights: how often each case counts, (B, N).
         prob: probabilities (N, C).
         label: class numbers (N,).
+        ordinal: whether to add the quadratic kappa.
+        share: of :func:`patient_shares`, to add the patient score.
 
     Returns:
         One array (B,) a figure, NaN where it is undefined.
@@ -142,7 +170,29 @@ def weighted_values(weights: Weights, prob: Array, label: NDArray[np.int64]) -> 
         "f1": ratio(2 * hit, truth + answered)[:, chosen].mean(axis=1),
         "brier": ratio(weights @ squared, total),
         "ece": _weighted_ece(weights, prob, label == answer),
+        **({"quadratic_kappa": quadratic_kappa(confusion)} if ordinal else {}),
+        **({} if share is None else {"patient_score": ratio(weights @ (share * (label == answer)), weights @ share)}),
     }
+
+
+def quadratic_kappa(confusion: ArrayLike) -> Array:
+    r"""Compute Cohen's kappa with quadratic weights, :math:`1 - \sum w_{ij} O_{ij} / \sum w_{ij} E_{ij}`.
+
+    The weights are :math:`(i - j)^2`, O is the confusion matrix and E that of answers which are independent of the
+    truth. J. Cohen. Weighted kappa. Psychological Bulletin 70 (1968) 213-220.
+
+    Args:
+        confusion: how often class i (second last axis) was answered by j (last), (..., C, C).
+
+    Returns:
+        Kappas (...): 1 where all answers are right, 0 for chance, NaN where truth and answers are all of one class.
+    """
+    counts = np.asarray(confusion, dtype=np.float64)
+    grades = np.arange(counts.shape[-1])
+    far = (grades[:, None] - grades) ** 2
+    total = counts.sum(axis=(-2, -1))
+    expected = counts.sum(axis=-1)[..., :, None] * counts.sum(axis=-2)[..., None, :]
+    return 1 - ratio(total * (far * counts).sum(axis=(-2, -1)), (far * expected).sum(axis=(-2, -1)))
 
 
 def weighted_auc(weights: Weights, truth: NDArray[np.bool_], score: Array) -> Array:

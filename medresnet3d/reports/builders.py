@@ -41,6 +41,8 @@ METRIC_NAMES = {
     "brier": "Brier score",
     "ece": "calibration error (ECE)",
     "balanced_accuracy": "balanced accuracy",
+    "quadratic_kappa": "quadratic kappa",
+    "patient_score": "patient score",
     "dice": "Dice",
     "hd95_mm": "HD95, mm",
     "avd_percent": "AVD (absolute volume difference), %",
@@ -53,7 +55,10 @@ METRIC_NAMES = {
     "cpm": "CPM",
     **{f"sensitivity_at_{rate:g}": f"sensitivity at {rate:g} FP a scan" for rate in RATES},
 }
-_TILES = ("cpm", "sensitivity_at_1", "auc", "balanced_accuracy", "sensitivity", "specificity", "mae", "r", "r2")
+_TILES = (
+    *("cpm", "sensitivity_at_1", "auc", "quadratic_kappa", "balanced_accuracy", "sensitivity", "specificity"),
+    *("mae", "r", "r2"),
+)
 _HEADER_FACTS = ("bundle", "version", "weights", "section", "device")
 _PACKAGES = ("torch", "monai", "numpy", "nibabel", "SimpleITK", "pydicom", "scikit-learn", "pytorch-ignite")
 

@@ -18,6 +18,7 @@ from medresnet3d.metrics import (
     summary_notes,
 )
 from medresnet3d.metrics.bootstrap import Statistic, ratio
+from medresnet3d.metrics.classification import patient_shares
 from medresnet3d.reports import (
     CaseCard,
     Figure,
@@ -222,6 +223,7 @@ class ClassificationScorer(Scorer):
         self._prob: list[list[float]] = []
         self._label: list[int] = []
         self._names: list[str] = list(predictor.labels)
+        self._ordinal, self._by_patient = (bool(predictor.metadata.get(key)) for key in ("ordinal", "patient_score"))
 
     def add(self, item: Mapping[str, Any], prediction: Prediction) -> float:
         """Compare one answer with the truth and give the probability of the true class."""
@@ -245,14 +247,21 @@ class ClassificationScorer(Scorer):
 
     def metrics(self, n_boot: int, seed: int) -> dict[str, Any]:
         """Give accuracy, AUC, ... with intervals over patients."""
-        patients = [row["patient"] or row["case"] for row in self.rows]
-        return dict(classification_metrics(self._prob, self._label, patients, self._names, n_boot, seed))
+        further = {"ordinal": self._ordinal, "patient_score": self._by_patient}
+        return dict(
+            classification_metrics(self._prob, self._label, self._patients(), self._names, n_boot, seed, **further)
+        )
+
+    def _patients(self) -> list[Any]:
+        return [row["patient"] or row["case"] for row in self.rows]
 
     def statistic(self, cases: Sequence[str]) -> Statistic:
         """Give accuracy, AUC, ... of weighted cases."""
         chosen = _places(self.rows, cases)
         prob, label = np.asarray(self._prob, dtype=float)[chosen], np.asarray(self._label)[chosen]
-        return lambda weights: classification.weighted_values(weights, prob, label)
+        patients = self._patients()
+        share = patient_shares([patients[place] for place in chosen]) if self._by_patient else None
+        return lambda weights: classification.weighted_values(weights, prob, label, self._ordinal, share)
 
     def figures(self) -> list[Figure]:
         """Draw confusion matrix, ROC and reliability plot."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from medresnet3d.errors import DataError
-from medresnet3d.metrics import classification_metrics, reliability
+from medresnet3d.metrics import classification_metrics, quadratic_kappa, reliability
 from medresnet3d.metrics.classification import point_values, weighted_auc, weighted_values
 
 
@@ -47,8 +47,9 @@ def test_figures_are_those_of_scikit_learn(cases: int, classes: int, seed: int) 
 def test_weighted_figures_are_those_of_repeated_cases(cases: int, classes: int, seed: int) -> None:
     prob, label = _data(cases, classes, seed)
     counts = np.random.default_rng(seed).integers(1, 4, size=cases)
-    weighted = weighted_values(counts[None].astype(float), prob, label)
-    direct = point_values(np.repeat(prob, counts, axis=0), np.repeat(label, counts))
+    weighted = weighted_values(counts[None].astype(float), prob, label, ordinal=True)
+    direct = point_values(np.repeat(prob, counts, axis=0), np.repeat(label, counts), ordinal=True)
+    assert "quadratic_kappa" in direct
     for name, value in direct.items():
         assert weighted[name][0] == pytest.approx(value, abs=1e-6), name
 
@@ -86,6 +87,30 @@ def test_every_figure_has_an_interval_around_it() -> None:
         assert estimate.low < estimate.high
         if name != "ece":  # resampling makes calibration look worse than it is, so its interval may lie above
             assert estimate.low <= estimate.value <= estimate.high, name
+
+
+def test_quadratic_kappa_where_classes_are_in_order() -> None:
+    near, far = np.array([[8, 2, 0], [0, 10, 0], [0, 0, 10]]), np.array([[8, 0, 2], [0, 10, 0], [0, 0, 10]])
+    label, answer = np.repeat([0, 0, 1, 2], [8, 2, 10, 10]), np.repeat([0, 1, 1, 2], [8, 2, 10, 10])
+    assert quadratic_kappa(near) == pytest.approx(sk.cohen_kappa_score(label, answer, weights="quadratic"))
+    assert quadratic_kappa(near) > quadratic_kappa(far) + 0.1, "an answer two grades away is worse"
+    assert quadratic_kappa(np.eye(4)) == 1 and quadratic_kappa(np.ones((3, 3))) == 0
+    assert math.isnan(quadratic_kappa([[5, 0], [0, 0]]))
+    prob, truth = _data(60, 5, 0)
+    assert "quadratic_kappa" not in classification_metrics(prob, truth, n_boot=20)
+    found = classification_metrics(prob, truth, n_boot=200, ordinal=True)["quadratic_kappa"]
+    assert found.low <= found.value <= found.high
+
+
+def test_in_the_patient_score_every_patient_counts_once() -> None:
+    right = np.array([1, 1, 1, 1, 0, 0, 1])  # four of four, none of two, one of one
+    patients = ["a"] * 4 + ["b"] * 2 + ["c"]
+    prob = np.stack([1 - right, right], 1)
+    label = np.ones(7, dtype=int)
+    found = classification_metrics(prob, label, patients, n_boot=400, patient_score=True)
+    assert found["patient_score"].value == pytest.approx(2 / 3) and found["accuracy"].value == pytest.approx(5 / 7)
+    assert found["patient_score"].low <= 2 / 3 <= found["patient_score"].high
+    assert "patient_score" not in classification_metrics(prob, label, patients, n_boot=20)
 
 
 def test_auc_interval_contains_the_true_area() -> None:
