@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.transforms import CropForeground, CropForegroundd
+from monai.transforms import CropForeground, CropForegroundd, Resized, Transform
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from medresnet3d.transforms.contrast import CLAHE
 from medresnet3d.transforms.keyed import Keyed
+from medresnet3d.transforms.picture_pipelines import AsColourd
 from medresnet3d.transforms.pictures import Array, PictureTransform, require_colour, to_numpy
 
 GREEN = 1
@@ -171,3 +172,22 @@ class GreenChannelCLAHEd(Keyed):
     """Dictionary version of :class:`GreenChannelCLAHE`."""
 
     array_class = GreenChannelCLAHE
+
+
+def fundus_preparation(size: int = 224, local_average: bool = False) -> list[Transform]:
+    """What a fundus photograph goes through before it is classified: ``prepare`` of the chains of pictures.
+
+    Args:
+        size: pixels along each side of what the network sees; the mean is taken at this size, which is what makes it
+            affordable in photographs of ten megapixels.
+        local_average: take the local mean away, see :class:`LocalAverageSubtraction`.
+
+    Returns:
+        dictionary transforms of ``image``: the square around the lit disc, in colour, ``size`` pixels wide.
+    """
+    chain: list[Transform] = [
+        FieldOfViewCropd("image", square=True),
+        AsColourd("image"),
+        Resized("image", spatial_size=(size, size), mode="bilinear", anti_aliasing=True, dtype=torch.float32),
+    ]
+    return [*chain, LocalAverageSubtractiond("image")] if local_average else chain

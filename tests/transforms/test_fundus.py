@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Invertd
+from monai.transforms import Compose, Invertd
 from scipy import ndimage
 
 from medresnet3d.data.phantoms.pictures import fundus
@@ -18,6 +18,7 @@ from medresnet3d.transforms.fundus import (
     GreenChannelCLAHE,
     LocalAverageSubtraction,
     field_of_view,
+    fundus_preparation,
 )
 from medresnet3d.transforms.load import LoadVolumed
 
@@ -121,3 +122,14 @@ def test_real_photographs(realdata: Path) -> None:
         cut = FieldOfViewCrop()(picture)
         assert cut.shape[1] < picture.shape[1]
         assert field_of_view(cut).mean() > 0.75
+
+
+@pytest.mark.parametrize("local_average", [False, True])
+def test_what_a_photograph_goes_through_before_it_is_classified(local_average: bool) -> None:
+    picture = MetaTensor(torch.as_tensor(TRUTH.picture)[..., None])
+    item = Compose(fundus_preparation(64, local_average))({"image": picture})
+    prepared = torch.as_tensor(item["image"])
+    assert prepared.shape == (3, 64, 64) and prepared.min() >= 0 and prepared.max() <= 1
+    corner, middle = prepared[:, 0, 0], prepared[:, 28:36, 28:36].mean((1, 2))
+    assert torch.allclose(corner, torch.full((3,), 0.5 if local_average else 0.0), atol=0.05)
+    assert (middle[0] > middle[2] + 0.2) != local_average, "the colour of the retina is gone with the mean"

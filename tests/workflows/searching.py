@@ -6,7 +6,7 @@ import csv
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,23 @@ class ToyTraining:
         log: file that gets a line for each epoch and for each end, from all processes.
         pause: seconds of an epoch.
         company: folders of searches; no epoch is done before each of them has begun a trial.
+        worth: what a training with some settings comes to.
+        metric: what that is called.
     """
 
-    def __init__(self, log: Path, pause: float = 0.0, company: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        log: Path,
+        pause: float = 0.0,
+        company: Sequence[Path] = (),
+        worth: Callable[[Mapping[str, Any]], float] = quality,
+        metric: str = "val_auc",
+    ) -> None:
         self.log = log
         self.pause = pause
         self.company = company
+        self.worth = worth
+        self.metric = metric
 
     def lines(self) -> list[str]:
         return self.log.read_text().splitlines() if self.log.exists() else []
@@ -78,10 +89,10 @@ class ToyTraining:
             time.sleep(self.pause)
             if settings["batch_size"] == 8 and settings["learning_rate"] > 0.5:
                 raise DataError("The training loss became nan.")
-            row = {"epoch": epoch, "val_auc": quality(settings) * epoch / EPOCHS}
+            row = {"epoch": epoch, self.metric: self.worth(settings) * epoch / EPOCHS}
             rows.append({name: str(value) for name, value in row.items()})
             with table.open("w") as handle:
-                writer = csv.DictWriter(handle, ["epoch", "val_auc"])
+                writer = csv.DictWriter(handle, ["epoch", self.metric])
                 writer.writeheader()
                 writer.writerows(rows)
             self._note(f"{output.name} epoch {epoch}")
