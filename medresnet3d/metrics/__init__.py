@@ -13,12 +13,10 @@ from medresnet3d.metrics.estimate import Estimate
 if TYPE_CHECKING:
     from medresnet3d.metrics.bootstrap import bootstrap_intervals, patient_weights
     from medresnet3d.metrics.calibration import Reliability, reliability
-    from medresnet3d.metrics.classification import classification_metrics
-    from medresnet3d.metrics.confusion import MeanClassAccuracy, TreeDistance
     from medresnet3d.metrics.classification import classification_metrics, quadratic_kappa
+    from medresnet3d.metrics.confusion import MeanClassAccuracy, QuadraticKappa, TreeDistance
     from medresnet3d.metrics.detection import FROC, Matched, detection_metrics, froc, match_detections
     from medresnet3d.metrics.detection_score import DetectionScore
-    from medresnet3d.metrics.kappa_score import QuadraticKappa
     from medresnet3d.metrics.regression import regression_metrics
     from medresnet3d.metrics.segmentation import case_metrics, segmentation_summary, summary_notes
 
@@ -50,7 +48,7 @@ _HOMES = {
     "FROC": "detection",
     "Matched": "detection",
     "MeanClassAccuracy": "confusion",
-    "QuadraticKappa": "kappa_score",
+    "QuadraticKappa": "confusion",
     "Reliability": "calibration",
     "TreeDistance": "confusion",
     "bootstrap_intervals": "bootstrap",

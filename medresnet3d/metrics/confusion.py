@@ -10,6 +10,8 @@ import torch
 from ignite.metrics import Metric
 from ignite.metrics.metric import sync_all_reduce
 
+from medresnet3d.metrics.classification import quadratic_kappa
+
 
 class ConfusionFigure(Metric):
     """Base of figures of the confusion matrix of all cases; with several processes each case counts once.
@@ -67,6 +69,18 @@ class MeanClassAccuracy(ConfusionFigure):
         """See :class:`ConfusionFigure`."""
         occurs = confusion.sum(1) > 0
         return (confusion.diagonal()[occurs] / confusion.sum(1)[occurs]).mean()
+
+
+class QuadraticKappa(ConfusionFigure):
+    """Cohen's kappa with quadratic weights: agreement of grades, in which a far mistake counts more than a near one.
+
+    Arguments are those of :class:`ConfusionFigure`, classes in their order. Where truths and answers are all of one
+    class kappa is undefined and given as 0, since such a validation says nothing.
+    """
+
+    def figure(self, confusion: torch.Tensor) -> torch.Tensor:
+        """See :class:`ConfusionFigure`."""
+        return torch.tensor(float(quadratic_kappa(confusion.cpu().numpy()))).nan_to_num(0.0)
 
 
 class TreeDistance(ConfusionFigure):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from ignite.engine import Engine
-from sklearn.metrics import balanced_accuracy_score
+from sklearn.metrics import balanced_accuracy_score, cohen_kappa_score
 
 from medresnet3d.engines.metric_state import load_metric_states, metric_states
-from medresnet3d.metrics import MeanClassAccuracy, TreeDistance
+from medresnet3d.metrics import MeanClassAccuracy, QuadraticKappa, TreeDistance
 from medresnet3d.metrics.confusion import ConfusionFigure
 
 
@@ -30,6 +30,13 @@ def test_mean_class_accuracy_is_scikit_learns() -> None:
     truths, answers = [0, 0, 0, 0, 1, 3, 3], [0, 0, 0, 1, 1, 0, 3]
     found = measured(MeanClassAccuracy(4), answers, truths)
     assert found == pytest.approx(balanced_accuracy_score(truths, answers)) == pytest.approx((0.75 + 1 + 0.5) / 3)
+
+
+def test_quadratic_kappa_is_scikit_learns_and_says_nothing_of_a_single_class() -> None:
+    truths, answers = [0, 1, 2, 3, 4, 4, 2, 0], [0, 2, 2, 4, 2, 4, 1, 1]
+    expected = cohen_kappa_score(truths, answers, weights="quadratic")
+    assert measured(QuadraticKappa(5), answers, truths) == pytest.approx(expected)
+    assert measured(QuadraticKappa(3), [1, 1], [1, 1]) == 0
 
 
 def test_a_mistake_within_the_group_is_half_as_far() -> None:
