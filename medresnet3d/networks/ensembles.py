@@ -96,6 +96,8 @@ class Ensemble(FittedModule):
         rule: one of :data:`RULES`.
         joint: whether what is fused teaches the members too; otherwise each learns from its own answers alone, as in
             the paper, and as if it were trained by itself.
+        picture_channels: channels of one picture, if in training each member may get a picture of its own: a batch with
+            as many pictures as members packed as channels is shared out among them. 0: all see the same.
 
     Shapes: (B, C, ...) to (B, K) log-probabilities. In training mode a list: those, then the logits of each member, so
     that a loss for deep supervision trains all members in one run.
@@ -107,9 +109,15 @@ class Ensemble(FittedModule):
     if TYPE_CHECKING:  # TorchScript cannot read annotations that are strings
         weights: Tensor
 
-    def __init__(self, members: Sequence[nn.Module], rule: str = "acc_weighted_sum", joint: bool = True) -> None:
+    def __init__(
+        self,
+        members: Sequence[nn.Module],
+        rule: str = "acc_weighted_sum",
+        joint: bool = True,
+        picture_channels: int = 0,
+    ) -> None:
         super().__init__()
-        self.joint = joint
+        self.joint, self.picture_channels = joint, picture_channels
         self.rule = require_name("Fusion rule", rule, RULES)
         if not members:
             raise ConfigError("An ensemble needs at least one member; list architectures.")
@@ -131,9 +139,17 @@ class Ensemble(FittedModule):
     @torch.jit.unused
     def training_outputs(self, x: Tensor) -> list[Tensor]:
         """Fused log-probabilities and the logits of each member."""
-        logits = [member(x) for member in self.members]
+        logits = [member(picture) for member, picture in zip(self.members, self._pictures(x), strict=True)]
         opinions = torch.stack([F.log_softmax(_full(each), dim=1) for each in logits])
         return [fuse(opinions if self.joint else opinions.detach(), self.rule, self.weights), *logits]
+
+    @torch.jit.unused
+    def _pictures(self, x: Tensor) -> list[Tensor]:
+        """What each member sees of a batch."""
+        count = len(self.members)
+        if count > 1 and self.picture_channels and x.shape[1] == count * self.picture_channels:
+            return list(x.chunk(count, dim=1))
+        return [x] * count
 
 
 def _full(values: Tensor) -> Tensor:

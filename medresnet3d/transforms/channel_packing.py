@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import MapTransform
+from monai.transforms import MapTransform, Randomizable
 
 from medresnet3d.errors import ConfigError, DataError
 
@@ -63,3 +64,26 @@ class PackVersionsd(MapTransform):
                 )
         packed = torch.cat([each.to(plain[0].dtype) for each in plain])
         return MetaTensor(packed, meta=image.meta) if isinstance(image, MetaTensor) else packed
+
+
+class RandPackVersionsd(PackVersionsd, Randomizable):
+    """:class:`PackVersionsd` with random versions: of each picture each draws its own.
+
+    Args:
+        keys: see :class:`PackVersionsd`.
+        versions: transforms of an image, random or not; ``None`` is the image itself.
+        allow_missing_keys: see :class:`PackVersionsd`.
+    """
+
+    def set_random_state(
+        self, seed: int | None = None, state: np.random.RandomState | None = None
+    ) -> RandPackVersionsd:
+        """Seed every random version, each with a seed of its own."""
+        super().set_random_state(seed, state)
+        for each in self.versions:
+            if isinstance(each, Randomizable):
+                each.set_random_state(int(self.R.randint(2**31)))
+        return self
+
+    def randomize(self, data: Any = None) -> None:
+        """Nothing is drawn here: each version draws when it is made."""

@@ -34,7 +34,8 @@ class _RandColour(PictureTransform, RandomizableTransform):
 class RandColourJitter(_RandColour):
     """Brightness, contrast, saturation and hue, in this order, by factors around 1 (hue: a shift around 0).
 
-    The same four as torchvision's ``ColorJitter``, with contrast about the mean grey.
+    The same four as torchvision's ``ColorJitter``, with contrast about the mean grey. Several pictures that are packed
+    as channels (3 n, i, j) are changed alike, each about its own mean.
 
     Args:
         prob: how often.
@@ -65,6 +66,9 @@ class RandColourJitter(_RandColour):
 
     def change(self, picture: Array) -> Array:
         """See :class:`medresnet3d.transforms.pictures.PictureTransform`."""
+        count = len(picture) // COLOURS
+        if count > 1 and len(picture) == count * COLOURS:
+            return np.concatenate([self.change(each) for each in np.split(picture, count)])
         require_colour(picture, "colour jitter")
         brightness, contrast, saturation, hue = self.drawn
         bright = np.clip(picture * brightness, 0, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from monai.utils.type_conversion import convert_to_dst_type
 
 from medresnet3d.errors import ConfigError, DataError
 from medresnet3d.transforms.batched import carried_out
+from medresnet3d.transforms.channel_packing import PackVersionsd, RandPackVersionsd
 from medresnet3d.transforms.colour_augmentation import RandColourJitterd
 from medresnet3d.transforms.keyed import Keyed
 from medresnet3d.transforms.load import LoadVolumed
@@ -36,6 +37,7 @@ FRAMES = ("whole", "square")
 #: Strengths of the augmentation.
 STRENGTHS = ("none", "light", "medium", "strong")
 CARRIED_ITEMS = ("image", "label", "case", "path", "warnings")
+Versions = Sequence[Callable[[Any], Any] | None]
 
 
 class AsColour(Transform):
@@ -129,6 +131,8 @@ def picture_training(
     frame: str = "whole",
     *,
     variations: Sequence[Transform] = (),
+    versions: Versions = (),
+    covers: Versions = (),
 ) -> Compose:
     """Pictures for training a classifier.
 
@@ -142,9 +146,14 @@ def picture_training(
         frame: ``whole`` squeezes the whole picture into the square; ``square`` takes the central one.
         variations: further random dictionary transforms of the values, on float32 (3, size, size) from 0 to 1; they too
             are left out if ``augmentation`` is ``none``.
+        versions: transforms of a resized picture, without randomness, that are packed as channels
+            (:class:`medresnet3d.transforms.channel_packing.PackVersionsd`); none: the picture itself.
+        covers: random ones, in training alone: a picture is packed as often as there are covers, each time as one of
+            them leaves it (:mod:`medresnet3d.transforms.dermoscopy_masking`), one for each member of an ensemble.
 
     Returns:
-        a transform of items with ``image`` (path) and ``label`` to tensors (3, size, size).
+        a transform of items with ``image`` (path) and ``label`` to tensors (3, size, size), with versions or covers
+        (3 * versions * covers, size, size).
 
     Raises:
         ConfigError: if the augmentation, its mode or the frame is unknown.
@@ -153,38 +162,42 @@ def picture_training(
     colours = RandColourJitterd("image", prob=0.8, brightness=jitter, contrast=jitter, saturation=jitter, hue=0.0)
     return Compose(
         [
-            *_read(size, prepare, frame),
+            *_read(size, prepare, frame, versions),
             SelectItemsd(CARRIED_ITEMS, allow_missing_keys=True),
             *([colours] if chain and jitter else []),
             *(variations if chain else ()),
-            _normalise(),
+            *([RandPackVersionsd("image", covers)] if covers else []),
+            _normalise(max(1, len(versions)) * max(1, len(covers))),
             *carried_out(chain, augmentation_mode),
             EnsureTyped("image", track_meta=False),
         ]
     ).flatten()
 
 
-def picture_inference(size: int = 224, prepare: Sequence[Transform] = (), frame: str = "whole") -> Compose:
+def picture_inference(
+    size: int = 224, prepare: Sequence[Transform] = (), frame: str = "whole", versions: Versions = ()
+) -> Compose:
     """Pictures for validation and inference, as in :func:`picture_training` with nothing random.
 
     Args:
         size: pixels along each side.
         prepare: dictionary transforms of the modality.
         frame: see :func:`picture_training`.
+        versions: see there.
 
     Raises:
         ConfigError: if the frame is unknown.
     """
     return Compose(
         [
-            *_read(size, prepare, frame),
+            *_read(size, prepare, frame, versions),
             SelectItemsd(CARRIED_ITEMS, allow_missing_keys=True),
-            _normalise(),
+            _normalise(max(1, len(versions))),
         ]
     ).flatten()
 
 
-def _read(size: int, prepare: Sequence[Transform], frame: str) -> list[Transform]:
+def _read(size: int, prepare: Sequence[Transform], frame: str, versions: Versions) -> list[Transform]:
     if frame not in FRAMES:
         raise ConfigError(f"There is no frame {frame!r}; use {' or '.join(FRAMES)}.")
     return [
@@ -193,9 +206,10 @@ def _read(size: int, prepare: Sequence[Transform], frame: str) -> list[Transform
         *([CentralSquared("image")] if frame == "square" else []),
         AsColourd("image"),
         Resized("image", spatial_size=(size, size), mode="bilinear", anti_aliasing=True, dtype=torch.float32),
+        *([PackVersionsd("image", versions)] if versions else []),
     ]
 
 
-def _normalise() -> NormalizeIntensityd:
-    mean, deviation = np.array(IMAGENET_MEAN), np.array(IMAGENET_DEVIATION)
+def _normalise(pictures: int) -> NormalizeIntensityd:
+    mean, deviation = (np.tile(values, pictures) for values in (IMAGENET_MEAN, IMAGENET_DEVIATION))
     return NormalizeIntensityd("image", subtrahend=mean, divisor=deviation, channel_wise=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from monai.data import MetaTensor
+from monai.transforms import RandGaussianNoise
 
 from medresnet3d.errors import ConfigError, DataError
 from medresnet3d.networks.multi_input import build_multi_input
-from medresnet3d.transforms.channel_packing import PackVersionsd
+from medresnet3d.transforms.channel_packing import PackVersionsd, RandPackVersionsd
 
 
 @pytest.mark.parametrize("shape", [(3, 5, 6), (1, 4, 5, 6)])
@@ -33,3 +34,13 @@ def test_a_version_of_another_size_or_none_at_all_is_refused() -> None:
         PackVersionsd("image", [None, lambda x: x[:, 1:]])({"image": torch.rand(3, 5, 6)})
     with pytest.raises(ConfigError, match="no version"):
         PackVersionsd("image", [])
+
+
+def test_random_versions_draw_apart_and_repeat_by_seed() -> None:
+    pack = RandPackVersionsd("image", [RandGaussianNoise(1.0), None, RandGaussianNoise(1.0)])
+    image = torch.zeros(1, 8, 8)
+    first, plain, last = pack.set_random_state(0)({"image": image})["image"]
+    assert torch.equal(plain, image[0]) and not torch.equal(first, last)
+    assert not torch.equal(pack({"image": image})["image"][0], first)
+    again = [pack.set_random_state(seed)({"image": image})["image"] for seed in (3, 3, 4)]
+    assert torch.equal(again[0], again[1]) and not torch.equal(again[0], again[2])

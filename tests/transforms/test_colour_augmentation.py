@@ -52,6 +52,13 @@ def test_strength_zero_changes_nothing(transform: RandColourJitter) -> None:
     assert np.abs(transform(SMEAR).astype(int) - SMEAR).max() <= 1
 
 
+def test_pictures_packed_as_channels_are_jittered_alike() -> None:
+    jitter = RandColourJitter(1.0, hue=0.1).set_random_state(0)
+    packed = jitter(np.concatenate([SMEAR, 255 - SMEAR]))
+    for part, picture in zip(np.split(packed, 2), (SMEAR, 255 - SMEAR), strict=True):
+        np.testing.assert_array_equal(part, jitter(picture, randomize=False))
+
+
 def test_brightness_and_saturation_do_what_their_names_say() -> None:
     picture = np.random.default_rng(0).random((3, 9, 9), dtype=np.float32) * 0.4 + 0.2
     bright = RandColourJitter(1.0, 0.2, 0.0, 0.0, 0.0).set_random_state(1)

@@ -138,3 +138,16 @@ def test_what_is_no_picture_is_refused(shape: tuple[int, ...]) -> None:
 
 def test_the_square_of_an_array() -> None:
     assert CentralSquared("image")({"image": np.zeros((3, 9, 4, 1))})["image"].shape == (3, 4, 4, 1)
+
+
+def test_versions_and_covers_are_packed_and_normalised_each(files: list[str]) -> None:
+    item = {"image": files[0], "label": 0}
+    plain = picture_inference(16)(item)["image"].as_tensor()
+    versions = picture_inference(16, versions=[None, torch.neg, None])(item)["image"].as_tensor()
+    assert versions.shape == (9, 16, 16)
+    assert torch.equal(versions[:3], plain) and torch.equal(versions[6:], plain)
+    assert not torch.allclose(versions[3:6], plain)
+    covered = picture_training(16, augmentation="none", covers=[None, torch.zeros_like])(item)["image"]
+    assert covered.shape == (6, 16, 16) and torch.equal(covered[:3], plain)
+    black = -torch.tensor(IMAGENET_MEAN) / torch.tensor(IMAGENET_DEVIATION)
+    torch.testing.assert_close(covered[3:].mean((1, 2)), black, atol=1e-5, rtol=0)
