@@ -12,7 +12,7 @@ trained on all patients.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from medresnet3d.data.dataset import SeededDataset, data_loader
 from medresnet3d.data.splits import assign_folds
+from medresnet3d.engines.beginning import Beginning
 from medresnet3d.engines.device import undistributed
 from medresnet3d.engines.inferer import main_output
 from medresnet3d.engines.precision import Precision
@@ -103,23 +104,6 @@ def _patient(item: Mapping[str, Any]) -> str:
     return str(item["patient"])
 
 
-class _Beginning:
-    """The states of network, optimiser, schedule and loss before the first stage."""
-
-    def __init__(self, network: nn.Module, others: Iterable[Any]) -> None:
-        self.network = network
-        self.others = [part for part in others if hasattr(part, "load_state_dict")]
-        self._weights = deepcopy(network.state_dict())
-        self._states = [deepcopy(part.state_dict()) for part in self.others]
-
-    def restore(self, network: bool = True) -> None:
-        """Put everything back, or all but the network."""
-        if network:
-            self.network.load_state_dict(self._weights)
-        for part, state in zip(self.others, self._states, strict=True):
-            part.load_state_dict(deepcopy(state))
-
-
 class FirstNetStage:
     """Train the first net of a pair from the beginning, with or without the patients of one fold.
 
@@ -130,7 +114,7 @@ class FirstNetStage:
     """
 
     def __init__(
-        self, stage: GradientStage, beginning: _Beginning, done: Callable[[Any], None] = lambda pair: None
+        self, stage: GradientStage, beginning: Beginning, done: Callable[[Any], None] = lambda pair: None
     ) -> None:
         self.name = stage.name
         self.stage, self.beginning, self.done = stage, beginning, done
@@ -156,7 +140,7 @@ class SecondNetStart:
 
     name = "second_start"
 
-    def __init__(self, network: nn.Module, beginning: _Beginning) -> None:
+    def __init__(self, network: nn.Module, beginning: Beginning) -> None:
         self.network, self.beginning = network, beginning
 
     def run(self, context: StageContext) -> None:
@@ -205,7 +189,7 @@ def auto_context_stages(
     """
     if not maps.enabled:
         return []
-    beginning = _Beginning(undistributed(network), (optimizer, lr_scheduler, loss_function))
+    beginning = Beginning(undistributed(network), (optimizer, lr_scheduler, loss_function))
 
     def stage(name: str, data: SeededDataset, **more: Any) -> GradientStage:
         loader = data_loader(data, batch_size, True, seed, num_workers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from medresnet3d.data.preparation.cohort import Cohort, Known
@@ -48,7 +49,10 @@ class Image:
     number: str
 
 
-def collect(cohort: Cohort, *, magnification: str = "all", official_fold: int = 1) -> None:
+GROUPINGS = ("image", "set")
+
+
+def collect(cohort: Cohort, *, magnification: str = "all", official_fold: int = 1, grouping: str = "image") -> None:
     """List the images; year and slide in a name are the patient.
 
     Args:
@@ -56,7 +60,11 @@ def collect(cohort: Cohort, *, magnification: str = "all", official_fold: int = 
         magnification: 40, 100, 200 or 400, or ``all``.
         official_fold: which of the five official divisions is followed where ``Folds.csv`` or ``dsfold*.txt`` is there;
             0 makes seeded folds instead.
+        grouping: ``image``: each image is an entry; ``set``: the first image of a patient at each magnification is one,
+            the second another, and so on; where a magnification has no more, it is missing from the later sets.
     """
+    if grouping not in GROUPINGS:
+        raise ConfigError(f"breakhis: the grouping {grouping!r} is none of {', '.join(GROUPINGS)}.")
     if magnification not in ("all", *MAGNIFICATIONS):
         raise ConfigError(f"breakhis: the magnification {magnification!r} is none of all, {', '.join(MAGNIFICATIONS)}.")
     paths = cohort.folder.require("images SOB_*.png", "SOB_*-*-*-*-*.png")
@@ -65,16 +73,40 @@ def collect(cohort: Cohort, *, magnification: str = "all", official_fold: int = 
     for image in images:
         kinds[image.patient].add(image.kind)
     official = _official(cohort, official_fold) if official_fold else {}
+    usable = []
     for image in images:
         if len(kinds[image.patient]) > 1:
             cohort.drop("slide under two tumour types", image.path.name)
-        elif magnification in ("all", image.magnification):
-            label = TYPES[image.kind] if cohort.task.name == "type" else cohort.labels[int(image.malignant)]
-            section = official.get(image.path.name.lower(), "training")
-            known: Known = {"type": TYPES[image.kind], "magnification": int(image.magnification)}
-            cohort.add(image.path, section=section, patient=image.patient, label=label, **known)
-        else:
+        elif magnification not in ("all", image.magnification):
             cohort.drop("other magnification", image.path.name)
+        else:
+            usable.append(image)
+    for together in _sets(usable) if grouping == "set" else [[image] for image in usable]:
+        _add(cohort, together, official)
+
+
+def _sets(images: list[Image]) -> list[list[Image]]:
+    """The images of each patient, one of each magnification at a time."""
+    by_patient: defaultdict[str, defaultdict[str, list[Image]]] = defaultdict(lambda: defaultdict(list))
+    for image in sorted(images, key=lambda one: (one.patient, int(one.magnification), int(one.number))):
+        by_patient[image.patient][image.magnification].append(image)
+    return [
+        [image for image in together if image]
+        for own in by_patient.values()
+        for together in zip_longest(*(own[power] for power in MAGNIFICATIONS))
+    ]
+
+
+def _add(cohort: Cohort, together: list[Image], official: dict[str, str]) -> None:
+    first = together[0]
+    label = TYPES[first.kind] if cohort.task.name == "type" else cohort.labels[int(first.malignant)]
+    sections = {official.get(image.path.name.lower(), "training") for image in together}
+    section = "test" if "test" in sections else "training"
+    known: Known = {"type": TYPES[first.kind], "magnification": int(first.magnification)}
+    if len(together) > 1:
+        known["magnification"] = [int(image.magnification) for image in together]
+    paths = [image.path for image in together]
+    cohort.add(paths if len(paths) > 1 else paths[0], section=section, patient=first.patient, label=label, **known)
 
 
 def _parse(cohort: Cohort, path: Path) -> Image | None:

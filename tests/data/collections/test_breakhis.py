@@ -65,3 +65,14 @@ def test_official_divisions_come_as_one_table_or_as_five(root: Path) -> None:
     write(root / "dsfold1.txt", f"SOB_B_A-14-22549AB-40-001.png|40|1|train\n{name}|40|1|test\n")
     assert [entry["patient"] for entry in Result("breakhis", root).entries("test")] == ["14-11951"]
     assert Result("breakhis", root, options={"official_fold": "0"}).entries("test") == []
+
+
+def test_a_set_has_one_image_of_each_magnification_as_long_as_there_are_some(root: Path) -> None:
+    for file in ("40X/SOB_B_A-14-22549AB-40-002.png", "400X/SOB_B_A-14-22549AB-400-007.png"):
+        paint(root / "histology_slides" / "breast" / BENIGN / file)
+    result = Result("breakhis", root, options={"grouping": "set"})
+    images = [each["image"] for each in result.entries("training") if each["patient"] == "14-22549AB"]
+    names = [[Path(name).stem[-7:] for name in ([each] if isinstance(each, str) else each)] for each in images]
+    assert names == [["-40-001", "100-001", "400-007"], ["-40-002"]]
+    with pytest.raises(ConfigError, match="the grouping 'pair' is none of image, set"):
+        Result("breakhis", root, options={"grouping": "pair"})
