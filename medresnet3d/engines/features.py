@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,11 +48,16 @@ def extract(network: nn.Module, dataset: Any, function: Callable[[Tensor], Tenso
     parts = []
     with torch.inference_mode():
         for start in track(range(0, len(dataset), batch_size), "computing features"):
-            images = [dataset[index]["image"] for index in range(start, min(start + batch_size, len(dataset)))]
-            batch = torch.stack([each.as_tensor() if isinstance(each, MetaTensor) else each for each in images])
+            batch = stacked(dataset, range(start, min(start + batch_size, len(dataset))))
             parts.append(function(batch.to(device)).float().cpu())
     network.train(mode)
     return Cases(torch.cat(parts).clone(), *_truth(dataset))
+
+
+def stacked(dataset: Any, places: Iterable[int]) -> Tensor:
+    """Images of a data set at some places, (B, C, ...), as plain tensors."""
+    images = [dataset[place]["image"] for place in places]
+    return torch.stack([each.as_tensor() if isinstance(each, MetaTensor) else each for each in images])
 
 
 def _truth(dataset: Any) -> tuple[list[int], list[str]]:

@@ -200,7 +200,8 @@ class StagedTrainer(Trainer):
     Args:
         before: stages before the main one, in their order.
         after: stages after it.
-        trainable: see :class:`GradientStage`, for the main stage.
+        trainable: see :class:`GradientStage`, for the main stage; or a function of the network that gives the patterns
+            when that stage begins, for what an earlier stage decides.
         **options: as for :class:`medresnet3d.engines.Trainer`.
 
     Raises:
@@ -212,7 +213,7 @@ class StagedTrainer(Trainer):
         *,
         before: Sequence[Stage] = (),
         after: Sequence[Stage] = (),
-        trainable: str | Sequence[str] | None = None,
+        trainable: str | Sequence[str] | Callable[[nn.Module], Sequence[str]] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -238,9 +239,11 @@ class StagedTrainer(Trainer):
         for stage in self.before:
             stage.run(context)  # type: ignore[arg-type]
         _forget_best(self.run_handlers.validator if self.run_handlers else None)
-        with training_only(undistributed(self.network), self.trainable) as frozen:
+        whole = undistributed(self.network)
+        trainable = self.trainable(whole) if callable(self.trainable) else self.trainable
+        with training_only(whole, trainable) as frozen:
             if frozen and dist.is_initialized():
-                self.network = distribute(undistributed(self.network), self.state.device)
+                self.network = distribute(whole, self.state.device)
             super().run()
         for stage in self.after:
             stage.run(context)  # type: ignore[arg-type]
