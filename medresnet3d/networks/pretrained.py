@@ -88,6 +88,7 @@ def load_pretrained(
     inflation: str = "mean",
     inflate_axis: int = -1,
     strict: bool = True,
+    heads: bool = True,
 ) -> LoadReport:
     """Load published weights, or those of another training, into a network of this package.
 
@@ -111,6 +112,7 @@ def load_pretrained(
         inflate_axis: see :func:`medresnet3d.networks.fitting.inflate`.
         strict: refuse weights that leave anything but a last layer unfilled or have anything else besides; without,
             load what fits.
+        heads: load the layers that belong to the classes too, where they fit; without, they stay at their random start.
 
     Returns:
         what was loaded, changed and left alone.
@@ -131,7 +133,7 @@ def load_pretrained(
     for name, tensor in _renamed(trunks, published, target):
         if name not in target:
             report.unexpected.append(name)
-        elif _stays_at_its_start(network, trunks, name, tensor, target[name]):
+        elif _stays_at_its_start(network, trunks, name, tensor, target[name], heads):
             report.left.append(name)
         else:
             first = name if name in firsts else ""
@@ -259,11 +261,13 @@ def _refuse(report: LoadReport, network: nn.Module, trunks: Trunks, path: Path) 
         )
 
 
-def _stays_at_its_start(network: nn.Module, trunks: Trunks, name: str, published: Tensor, own: Tensor) -> bool:
+def _stays_at_its_start(
+    network: nn.Module, trunks: Trunks, name: str, published: Tensor, own: Tensor, heads: bool
+) -> bool:
     """Whether a tensor is one of other classes, or of what is fitted once a training is over."""
     if re.match(getattr(network, "fitted_names", "(?!)"), name):
         return True
-    other_classes = published.shape[:1] != own.shape[:1] or published.ndim > own.ndim
+    other_classes = not heads or published.shape[:1] != own.shape[:1] or published.ndim > own.ndim
     return other_classes and _belongs_to_classes(name, trunks)
 
 

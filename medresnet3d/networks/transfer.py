@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from typing import TypeVar
@@ -13,6 +14,10 @@ from medresnet3d.names import require_name
 from medresnet3d.networks.pretrained import is_url, load_pretrained
 from medresnet3d.networks.staged_network import StagedNetwork
 from medresnet3d.networks.trunks import trunks_of
+from medresnet3d.weights.cards import is_card
+from medresnet3d.weights.trained import find_trained
+
+logger = logging.getLogger(__name__)
 
 Network = TypeVar("Network", bound=nn.Module)
 Weights = str | os.PathLike[str]
@@ -40,6 +45,7 @@ def start_from(
     pretrained: Weights | Sequence[Weights | None] | None = None,
     freeze_until: str = "none",
     inflation: str = "mean",
+    class_names: Sequence[str] | None = None,
 ) -> Network:
     """Give a new network the weights that its training starts from, and freeze its first stages.
 
@@ -49,12 +55,14 @@ def start_from(
     Args:
         network: of :func:`medresnet3d.networks.classifier.build_classifier`, or made of such (several views, slices
             that vote, a regressor, a support vector machine behind it); it is changed in place.
-        pretrained: ``None``: it stays as it is; a name of ``medresnet3d weights list``; or a local file of plain
-            tensors, for instance ``models/model.pt`` of a bundle that was trained before. For an ensemble of different
-            networks a list, one for each of them.
+        pretrained: ``None``: it stays as it is; a name of ``medresnet3d weights list``; a local file of plain tensors;
+            or a run folder or bundle that was trained before. For an ensemble of different networks a list, one for
+            each of them.
         freeze_until: see :func:`freeze_depths`. Frozen layers keep their weights, and the running statistics of their
             normalisation stand still.
         inflation: how 2D kernels become 3D, see :func:`medresnet3d.networks.fitting.inflate`.
+        class_names: of the network. The last layers of an earlier training stay at their random start where it had
+            other classes or another order of them, even as many; without names they do so where the numbers differ.
 
     Returns:
         the same network.
@@ -66,14 +74,14 @@ def start_from(
     """
     trunks = trunks_of(network)
     if pretrained is None or isinstance(pretrained, (str, os.PathLike)):
-        _load(network, pretrained, inflation)
+        _load(network, pretrained, inflation, class_names)
     elif len(pretrained) != len(trunks):
         raise ConfigError(
             f"pretrained lists {len(pretrained)} weights, but the network is made of {len(trunks)}; give one for each."
         )
     else:
         for trunk, weights in zip(trunks.values(), pretrained, strict=True):
-            _load(trunk, weights, inflation)
+            _load(trunk, weights, inflation, class_names)
     if freeze_until != "none":
         for trunk in trunks.values():
             depths = freeze_depths(trunk)
@@ -82,7 +90,7 @@ def start_from(
     return network
 
 
-def _load(network: nn.Module, weights: Weights | None, inflation: str) -> None:
+def _load(network: nn.Module, weights: Weights | None, inflation: str, class_names: Sequence[str] | None) -> None:
     if weights is None:
         return
     if is_url(str(weights)):
@@ -90,4 +98,15 @@ def _load(network: nn.Module, weights: Weights | None, inflation: str) -> None:
             f"pretrained is the address {weights}; download the file and give its path, or give a name of "
             "`medresnet3d weights list`."
         )
-    load_pretrained(network, weights, inflation=inflation)
+    if is_card(str(weights)):
+        load_pretrained(network, weights, inflation=inflation)
+        return
+    trained = find_trained(weights)
+    is_other = None not in (trained.classes, class_names) and list(trained.classes or ()) != list(class_names or ())
+    if is_other:
+        logger.info(
+            "%s was trained for the classes %s; what belongs to classes starts at random.",
+            weights,
+            ", ".join(trained.classes or ()),
+        )
+    load_pretrained(network, trained.file, inflation=inflation, heads=not is_other)

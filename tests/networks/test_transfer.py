@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -179,3 +180,23 @@ def test_networks_of_an_ensemble_start_from_weights_of_their_own(tmp_path: Path)
     assert not torch.equal(first["conv1.weight"], published[0].state_dict()["conv1.weight"])
     with pytest.raises(ConfigError, match="lists 1 weights, but the network is made of 2"):
         start_from(ensemble, files[:1])
+
+
+def test_a_run_with_other_classes_gives_its_trunk_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Even where the classes are as many; the same classes in the same order keep the last layer too."""
+    earlier = small()
+    for folder in ("models", "configs"):
+        (tmp_path / "bundle" / folder).mkdir(parents=True)
+    torch.save(earlier.state_dict(), tmp_path / "bundle" / "models" / "model.pt")
+    (tmp_path / "bundle" / "configs" / "metadata.json").write_text(json.dumps({"labels": {"0": "a", "1": "b"}}))
+    torch.manual_seed(9)
+    fresh = build_classifier("resnet18", 2, 1, 2, width=0.03125, stem_stride=1)
+    random_head = fresh.classifier.weight.clone()
+    with caplog.at_level("INFO"):
+        start_from(fresh, tmp_path, class_names=["a", "c"])
+    assert torch.equal(fresh.conv1.weight, earlier.conv1.weight)
+    assert torch.equal(fresh.classifier.weight, random_head)
+    assert "was trained for the classes a, b; what belongs to classes starts at random" in caplog.text
+    for names in (["a", "b"], None):
+        start_from(fresh, tmp_path, class_names=names)
+        assert torch.equal(fresh.classifier.weight, earlier.classifier.weight)
