@@ -102,8 +102,8 @@ def match_labels(
         where: the manifest, for the message.
 
     Returns:
-        The numbers, and warnings: names are matched without regard to case; where they differ but are as many, the
-        order is trusted and a warning says so.
+        The numbers, and warnings: names are matched without regard to case; where all differ but are as many, the order
+        is trusted and a warning says so.
 
     Raises:
         DataError: if the classes do not fit.
@@ -117,7 +117,7 @@ def match_labels(
     wanted = [name.casefold() for name in manifest_labels]
     if all(name in known for name in wanted):
         return [known[name] for name in wanted], []
-    if len(wanted) == len(known):
+    if len(wanted) == len(known) and not any(name in known for name in wanted):
         return order, [
             f"The manifest's classes ({_list(manifest_labels)}) are named otherwise than the bundle's "
             f"({_list(bundle_labels)}); they are matched by number."

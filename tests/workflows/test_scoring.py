@@ -22,6 +22,11 @@ def test_unnamed_classes_are_read_as_the_bundles() -> None:
     assert order == [0, 1] and "names no classes" in warning
 
 
+def test_as_many_classes_of_which_some_are_the_same_are_others() -> None:
+    with pytest.raises(DataError, match="are not those of the bundle"):
+        match_labels(["Homogeneous", "Golgi"], ["homogeneous", "cytoplasmatic"], "m.json")
+
+
 def test_classes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(DataError, match=r"m\.json: its classes \(a, b, c\) are not those of the bundle \(d, e\)"):
         match_labels(["a", "b", "c"], ["d", "e"], "m.json")
