@@ -17,6 +17,23 @@ from medresnet3d.transforms.keyed import Keyed, RandKeyed
 from medresnet3d.transforms.pictures import to_numpy
 
 
+class BrightestChannel(Transform):
+    """The brightest channel at each place: the light of a fluorescence picture, whatever colour it was stored in.
+
+    ICPR 2012 has green cells on black and I3A grey ones; both become one grey channel.
+    """
+
+    def __call__(self, img: Any) -> Any:
+        """Give (1, ...) of a picture (C, ...) in its own type, metadata kept."""
+        return convert_to_dst_type(to_numpy(img).max(axis=0, keepdims=True), img)[0]
+
+
+class BrightestChanneld(Keyed):
+    """Dictionary version of :class:`BrightestChannel`."""
+
+    array_class = BrightestChannel
+
+
 class CellMinMax(Transform):
     """Stretch each channel of a cell's picture to 0 to 1, so that weakly and strongly lit cells look alike.
 

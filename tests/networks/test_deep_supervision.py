@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from medresnet3d.data.phantoms.cells import I3A
+from medresnet3d.data.phantoms.hep2_patterns import hep2_cell
 from medresnet3d.errors import ConfigError
 from medresnet3d.losses.deep_supervision import FadingDeepSupervisionLoss
 from medresnet3d.networks.deep_supervision import build_deeply_supervised
@@ -31,6 +34,25 @@ def test_early_layers_get_a_larger_gradient() -> None:
         return float(net.network.get_parameter("features.0.weight").grad.norm())
 
     assert first_gradient(0.3) > 100 * first_gradient(0.0)
+
+
+@pytest.mark.slow
+def test_with_batch_normalisation_the_first_layer_gets_no_larger_gradient_at_the_start() -> None:
+    """What deep supervision was invented for is no trouble of a ResNet; the card of `hep2_deep_supervision_resnet`."""
+    cells = [hep2_cell([n], list(I3A.values())[n % 6], 64)[0] for n in range(18)]
+    image = torch.from_numpy(np.stack(cells)).float()[:, None].repeat(1, 3, 1, 1) / 255 * 4 - 1
+    ratios = []
+    for seed in range(5):
+        torch.manual_seed(seed)
+        net, norms = build_deeply_supervised("resnet18", num_classes=6, size="slim").train(), []
+        for weight in (0.3, 0.0):
+            net.zero_grad()
+            loss = FadingDeepSupervisionLoss(nn.CrossEntropyLoss(), start=weight, end=weight)
+            loss(net(image), torch.arange(18) % 6).backward()
+            norms.append(float(net.network.get_parameter("conv1.weight").grad.norm()))
+        ratios.append(norms[0] / norms[1])
+    print("gradient of the first layer, with over without:", np.round(ratios, 3))
+    assert 0.9 < min(ratios) and max(ratios) < 1.1
 
 
 def test_a_weight_of_zero_is_the_plain_network() -> None:

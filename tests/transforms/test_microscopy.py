@@ -13,7 +13,25 @@ from monai.transforms import Compose, Flipd
 from medresnet3d.data.phantoms.pictures import hep2_cell
 from medresnet3d.errors import ConfigError, DataError
 from medresnet3d.transforms.load import LoadVolumed
-from medresnet3d.transforms.microscopy import CellMinMax, CellMinMaxd, RandRotationGridd, RotationGrid
+from medresnet3d.transforms.microscopy import (
+    BrightestChannel,
+    BrightestChanneld,
+    CellMinMax,
+    CellMinMaxd,
+    RandRotationGridd,
+    RotationGrid,
+)
+
+
+def test_green_and_grey_pictures_become_the_same_light() -> None:
+    grey = hep2_cell()
+    green = np.concatenate([grey // 8, grey, grey // 8])
+    for picture in (grey, green, np.repeat(grey, 3, axis=0)):
+        light = BrightestChannel()(picture)
+        assert light.dtype == np.uint8
+        np.testing.assert_array_equal(light, grey)
+    item = BrightestChanneld("image")({"image": MetaTensor(torch.as_tensor(green)[..., None])})
+    assert isinstance(item["image"], MetaTensor) and item["image"].shape == (1, 64, 64, 1)
 
 
 def test_weak_and_strong_light_look_alike() -> None:
