@@ -70,3 +70,18 @@ def test_what_is_unknown_is_refused() -> None:
         CrossResNet(cross="outer")
     with pytest.raises(ConfigError, match="one or more blocks"):
         CrossResNet(repeats=(2, 0))
+
+
+@pytest.mark.parametrize(
+    ("cross", "paths"), [("none", [2, 4, 8]), ("intra", [3, 9, 27]), ("inter", [2, 5, 12]), ("both", [3, 10, 33])]
+)
+def test_number_of_ways_that_a_gradient_has(cross: str, paths: list[int]) -> None:
+    """With every layer an identity, the derivative of a stage counts the ways through it."""
+    for number, expected in enumerate(paths, 1):
+        stage = CrossResNet((number,), 2, 1, 2, cross, width=0.0625).layer1
+        for block in stage:
+            for name in ("conv1", "bn1", "act1", "conv2", "bn2", "downsample", "act"):
+                setattr(block, name, nn.Identity())
+        x = torch.ones((), requires_grad=True)
+        stage(x).backward()
+        assert x.grad == expected
