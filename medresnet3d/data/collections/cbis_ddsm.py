@@ -13,7 +13,12 @@ from numpy.typing import NDArray
 
 from medresnet3d.data.preparation.cohort import IMAGE_MISSING, MASK_MISSING, Cohort, Known
 from medresnet3d.data.preparation.mimics import disc, generator, write_table
-from medresnet3d.data.preparation.radiographs import radiograph_pixels, radiograph_shape, write_mammogram
+from medresnet3d.data.preparation.radiographs import (
+    mask_box,
+    radiograph_pixels,
+    radiograph_shape,
+    write_mammogram,
+)
 from medresnet3d.data.preparation.tables import Row, find_table, level, read_table
 from medresnet3d.errors import DataError
 
@@ -88,8 +93,9 @@ def collect(cohort: Cohort, *, finding: str = "both") -> None:
     files = Files(cohort)
     for (patient, side, view), film in films.items():
         known: Known = {"side": side, "view": view, "density": level(film.rows[0]["density"], 4)}
-        if cohort.task.name == "finding":
-            _add_crops(cohort, files, film, {**known, "patient": patient})
+        if cohort.task.name in ("finding", "lesion"):
+            add = _add_crops if cohort.task.name == "finding" else _add_lesions
+            add(cohort, files, film, {**known, "patient": patient})
             continue
         image = next(iter(files.of(film.rows[0]["image"])), None)
         if image is None:
@@ -134,6 +140,24 @@ def _add_crops(cohort: Cohort, files: Files, film: Film, known: Known) -> None:
             cohort.add(
                 crop, section=film.section, label=label, finding=row["type"], assessment=row["assessment"], **known
             )
+
+
+def _add_lesions(cohort: Cohort, files: Files, film: Film, known: Known) -> None:
+    """List the mammogram once for each finding, with the box around the finding's outline."""
+    image = next(iter(files.of(film.rows[0]["image"])), None)
+    name = f"{known['patient']} {known['side']} {known['view']}"
+    if image is None:
+        cohort.drop(IMAGE_MISSING, name, len(film.rows))
+        return
+    for row in film.rows:
+        label = cohort.pick(PATHOLOGY, row["pathology"], row["patient"])
+        mask = _mask_and_crop(files, row, radiograph_shape(image))[0]
+        if mask is None or radiograph_shape(mask) != radiograph_shape(image):
+            cohort.drop(MASK_MISSING if mask is None else "mask of another size than its mammogram", name)
+        elif label:
+            roi = mask_box(radiograph_pixels(mask))
+            more: Known = {"finding": row["type"], "assessment": row["assessment"], "roi": roi}
+            cohort.add(image, section=film.section, label=label, **more, **known)
 
 
 def _mask_and_crop(files: Files, row: Row, full: tuple[int, int] | None) -> tuple[Path | None, Path | None]:

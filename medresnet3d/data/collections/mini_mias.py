@@ -66,6 +66,9 @@ def collect(cohort: Cohort) -> None:
             else:
                 cohort.drop("no finding with a place", name)
             continue
+        if cohort.task.name == "lesion":
+            _add_lesions(cohort, image, found, {**known, "patient": woman})
+            continue
         worst = max((finding.severity for finding in found), default="")
         label = density[name] if cohort.task.name == "density" else SEVERITIES[worst]
         if label in cohort.labels:
@@ -73,6 +76,17 @@ def collect(cohort: Cohort) -> None:
         else:
             cohort.drop(f"{label} film", name)
     cohort.drop_unused(images, "film without a row in the table")
+
+
+def _add_lesions(cohort: Cohort, image: Path, found: list[Finding], known: Known) -> None:
+    """List the film once for each finding that has a place."""
+    scale = picture_shape(image)[0] / SIDE
+    for finding in found:
+        if finding.box is None:
+            cohort.drop("no finding with a place", image.stem)
+        else:
+            roi = [scale * corner for corner in finding.box]
+            cohort.add(image, label=SEVERITIES[finding.severity], roi=roi, **known)
 
 
 def _read_table(cohort: Cohort) -> tuple[dict[str, str], dict[str, list[Finding]]]:

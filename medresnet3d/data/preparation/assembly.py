@@ -52,10 +52,10 @@ def assemble(cohort: Cohort, folds: int, seed: int) -> Sections:
 
 
 def _once(cohort: Cohort) -> list[tuple[str, dict[str, Any]]]:
-    """Each image once."""
+    """Each image once, or once for each point or box of a finding on it."""
     same: defaultdict[str, list[tuple[str, dict[str, Any]]]] = defaultdict(list)
     for section, entry in cohort.entries:
-        same[f"{_files(entry)}|{entry.get('position')}"].append((section, entry))
+        same[f"{_files(entry)}|{entry.get('position')}|{entry.get('roi')}"].append((section, entry))
     kept = []
     for listed in same.values():
         first = listed[0][1]

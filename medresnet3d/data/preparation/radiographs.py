@@ -15,8 +15,27 @@ MAMMOGRAPHY = "1.2.840.10008.5.1.4.1.1.1.2"
 """SOP class of digital mammography for presentation."""
 
 
-def write_mammogram(path: Path, pixels: NDArray[np.uint16], patient: str = "", spacing: float = 0.07) -> None:
-    """Write pixels (rows, columns) as a digital mammogram without a place in the patient, as archives have them."""
+def write_mammogram(
+    path: Path,
+    pixels: NDArray[np.uint16],
+    patient: str = "",
+    spacing: float = 0.07,
+    *,
+    bits: int = 16,
+    inverted: bool = False,
+    window: tuple[float, float] | None = None,
+) -> None:
+    """Write a digital mammogram without a place in the patient, as archives have them.
+
+    Args:
+        path: of the file.
+        pixels: (rows, columns), high where the tissue is dense.
+        patient: Patient ID.
+        spacing: mm between pixels.
+        bits: that are stored of each pixel; higher ones must be zero.
+        inverted: store it as MONOCHROME1, high where it is to be shown dark.
+        window: centre and width of the values to be shown, of what is stored.
+    """
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import UID, ExplicitVRLittleEndian
 
@@ -30,10 +49,13 @@ def write_mammogram(path: Path, pixels: NDArray[np.uint16], patient: str = "", s
     dataset.StudyInstanceUID = phantom_uid("study", name)
     dataset.Modality, dataset.PatientID = "MG", patient
     dataset.Rows, dataset.Columns = pixels.shape
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 16, 15, 0
-    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, bits, bits - 1, 0
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME1" if inverted else "MONOCHROME2"
+    if window is not None:
+        dataset.WindowCenter, dataset.WindowWidth = window
     dataset.ImagerPixelSpacing = [spacing, spacing]
-    dataset.PixelData = pixels.astype("<u2").tobytes()
+    stored = 2**bits - 1 - pixels if inverted else pixels
+    dataset.PixelData = stored.astype("<u2").tobytes()
     dataset.file_meta = meta
     with atomic_path(path) as temporary:
         dataset.save_as(temporary, enforce_file_format=True)
@@ -60,3 +82,9 @@ def radiograph_pixels(path: Path) -> NDArray[Any]:
     from pydicom import dcmread
 
     return dcmread(path).pixel_array
+
+
+def mask_box(mask: NDArray[Any]) -> list[int]:
+    """The box around what is bright in a mask (rows, columns): x0, y0, x1, y1 in pixels, the last ones excluded."""
+    rows, columns = np.nonzero(mask > mask.max() / 2)
+    return [int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1]

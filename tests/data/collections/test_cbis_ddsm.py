@@ -95,3 +95,17 @@ def test_pictures_in_folders_of_series_do_as_well(root: Path, tmp_path: Path) ->
     paint(other / "jpeg" / "1.3.6.1.4.1.9590.2" / "2-190.jpg", np.kron(MASK[:9], np.ones((1, 1))))
     (entry,) = Result("cbis_ddsm", other, options={"finding": "mass"}).entries()
     assert entry["image"].endswith("1-249.jpg") and entry["label"] == "malignant"
+
+
+def test_a_lesion_has_the_box_of_its_mask_on_the_whole_film(root: Path) -> None:
+    result = Result("cbis_ddsm", root, task="lesion", options={"finding": "mass"})
+    assert [entry["roi"] for entry in result.entries()] == [[2, 4, 4, 7]] * 3
+    assert all(load(result.file(entry["image"])).array.shape[:2] == (8, 10) for entry in result.entries())
+    assert {entry["patient"]: entry["label"] for entry in result.entries()}["P_00004"] == "benign"
+
+
+def test_a_lesion_whose_mask_has_another_size_has_no_box(root: Path) -> None:
+    other = np.pad(np.full((3, 2), 255, np.uint16), ((4, 5), (2, 4)))
+    files(root, "Mass-Training_P_00001_LEFT_CC", other, FILM[4:7, 2:4])
+    result = Result("cbis_ddsm", root, task="lesion", options={"finding": "mass"})
+    assert result.dropped == {"mask of another size than its mammogram": 1}

@@ -55,3 +55,11 @@ def test_two_films_in_succession_are_one_woman(root: Path) -> None:
     women = Result("mini_mias", root, task="density").values("patient")
     assert women["mdb001.pgm"] == women["mdb002.pgm"] == "woman001"
     assert women["mdb003.pgm"] == "woman002" and women["mdb005.pgm"] == "woman003"
+
+
+def test_each_lesion_with_a_place_is_a_case(root: Path) -> None:
+    result = Result("mini_mias", root, task="lesion")
+    found = [(Path(entry["image"]).name, entry["label"], entry["roi"]) for entry in result.entries()]
+    assert ("mdb001.pgm", "benign", [338, 402, 732, 796]) in found
+    assert [label for name, label, _ in found if name == "mdb005.pgm"] == ["benign", "malignant"]
+    assert result.dropped == {"no finding with a place": 3}
