@@ -10,6 +10,7 @@ from medresnet3d.networks.alexnet import AlexNet
 from medresnet3d.networks.classifier_base import ClassifierBase
 from medresnet3d.networks.conv_pool import ConvPool
 from medresnet3d.networks.densenet import DenseNetClassifier
+from medresnet3d.networks.densenet2 import DenseNet2
 from medresnet3d.networks.googlenet import GoogLeNet
 from medresnet3d.networks.inception_v3 import InceptionV3
 from medresnet3d.networks.inception_v4 import InceptionV4
@@ -27,6 +28,7 @@ ARCHITECTURES: dict[str, Callable[..., ClassifierBase]] = {
     "multi_branch_resnet18": partial(ResNetClassifier, 18, branches=2),
     "multi_branch_resnet50": partial(ResNetClassifier, 50, branches=2),
     **{f"densenet{depth}": partial(DenseNetClassifier, depth=depth) for depth in (121, 169, 201)},
+    "densenet2_121": DenseNet2,
     "alexnet": AlexNet,
     "cnn_6c_2s": partial(ConvPool, (6,)),
     "cnn_6c_2s_12c_2s": partial(ConvPool, (6, 12)),

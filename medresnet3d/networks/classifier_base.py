@@ -46,6 +46,7 @@ class ClassifierBase(StagedNetwork):
 
     published_names: ClassVar[tuple[tuple[str, str], ...]] = ()  # pattern and replacement, one after another
     passed_over: ClassVar[str] = "(?!)"  # pattern of names in a published file that are no part of the network
+    own_parts: ClassVar[str] = "(?!)"  # pattern of names that no published file has: they start at random
     own_norm: ClassVar[LayerName] = "batch"
     own_act: ClassVar[LayerName] = "relu"
     own_dropout: ClassVar[float] = 0.0

@@ -40,6 +40,8 @@ class DenseNetClassifier(ClassifierBase):
         (r"^class_layers\.out\.", "classifier."),  # MONAI's own
     )
 
+    least_first_channels: ClassVar[int] = 1
+
     def __init__(
         self,
         spatial_dims: int = 3,
@@ -56,15 +58,14 @@ class DenseNetClassifier(ClassifierBase):
             spatial_dims,
             in_channels,
             num_classes,
-            init_features=scaled(64, self.width),
+            init_features=max(self.least_first_channels, scaled(64, self.width)),
             growth_rate=scaled(32, self.width),
             block_config=block_config,
             norm=self.layers.norm_spec,
             act="relu",
         )
-        stem: Any = network.features[0]
-        stem.stride = (self.stem_stride,) * spatial_dims  # MONAI's DenseNet has no argument for it
         self.features = network.features
+        self.features.conv0 = self.first_layer(network.features[0], in_channels)
         self.block_count = len(block_config)
         self.pool = self.layers.average_pool()
         head: Any = network.class_layers[-1]
@@ -73,6 +74,13 @@ class DenseNetClassifier(ClassifierBase):
         self._choose_activations(in_place)
         self.act = self.layers.activation(features, in_place)
         self.finish(features, num_classes)
+
+    @torch.jit.unused
+    def first_layer(self, layer: nn.Module, in_channels: int) -> nn.Module:
+        """The layer at the start, given MONAI's: that with the stride of the stem."""
+        stem: Any = layer
+        stem.stride = (self.stem_stride,) * self.layers.spatial_dims  # MONAI's DenseNet has no argument for it
+        return layer
 
     def _choose_activations(self, in_place: bool) -> None:
         """Put this network's activations, which know their channels, in the place of MONAI's, which do not."""

@@ -40,7 +40,8 @@ class LoadReport:
         reshaped: those of them whose shape was changed another way: the first layer for other channels, a hidden layer
             after a smaller pooled map.
         left: tensors of the last (or an auxiliary) layer that stay at their random start, since the classes differ or
-            the weights have none; also what joins several networks, and what is fitted after a training.
+            the weights have none; also what joins several networks, what is fitted after a training, and parts that no
+            published weights have (attention, a stem of its own).
         missing: other tensors of the network that the weights do not have.
         unexpected: names in the file that the network does not have.
         misfits: names with both shapes, where no rule applies.
@@ -210,6 +211,14 @@ def _belongs_to_classes(name: str, trunks: Trunks) -> bool:
     return prefix is None or re.match(HEADS, name.removeprefix(prefix)) is not None
 
 
+def _is_own_part(name: str, trunks: Trunks) -> bool:
+    """Whether a tensor is of a part that its trunk has and published weights never have."""
+    prefix = _trunk_of(name, trunks)
+    if prefix is None:
+        return False
+    return re.match(getattr(trunks[prefix], "own_parts", "(?!)"), name.removeprefix(prefix)) is not None
+
+
 def our_name(network: nn.Module, name: str) -> str:
     """What a published name is called in ``network``; a name of its own stays."""
     name = name.removeprefix("module.")
@@ -239,7 +248,7 @@ def _sort_missing(report: LoadReport, network: nn.Module, trunks: Trunks, names:
         for own, _ in module.named_parameters()
     }
     for name in names:
-        if _belongs_to_classes(name, trunks):
+        if _belongs_to_classes(name, trunks) or _is_own_part(name, trunks):
             report.left.append(name)
         elif not name.endswith("num_batches_tracked") and name not in slopes:
             report.missing.append(name)
