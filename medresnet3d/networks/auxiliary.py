@@ -33,7 +33,11 @@ class AuxiliaryClassifier(ClassifierBase):
 
     def feature_map(self, x: torch.Tensor) -> torch.Tensor:
         """Feature maps in front of the pooling, (B, F, ...)."""
-        return self.features(x)
+        return self.after_stages(self.features(x))
+
+    def after_stages(self, x: torch.Tensor) -> torch.Tensor:
+        """What stands between the last stage and the pooling: nothing, unless a subclass has it."""
+        return x
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits, (B, num_classes); a list in training mode if there are auxiliary heads."""
@@ -50,4 +54,5 @@ class AuxiliaryClassifier(ClassifierBase):
             x = stage(x)
             if name in self.taps:
                 outputs.append(self.auxiliary[self.taps[name]](x))
-        return [self.classifier(self.dropout(self.pool(x).flatten(1))), *outputs]
+        features = self.dropout(self.pool(self.after_stages(x)).flatten(1))
+        return [self.classifier(features), *outputs]

@@ -96,6 +96,9 @@ class InceptionV4(ClassifierBase):
         options: see :class:`ClassifierBase`.
 
     Shapes: (B, in_channels, ...), every edge at least 75 (39 with ``stem_stride=1``), to (B, num_classes) logits.
+
+    Attributes:
+        stage_channels: channels behind each stage of ``features``.
     """
 
     published_names: ClassVar[tuple[tuple[str, str], ...]] = (
@@ -117,7 +120,10 @@ class InceptionV4(ClassifierBase):
         stem = [Layer(32, 3, self.stem_stride, padded=False), Layer(32, 3, padded=False), Layer(64, 3)]
         stages = [*blocks.stem(), *[blocks.a()] * 4, blocks.reduction_a(), *[blocks.b()] * 7, blocks.reduction_b()]
         stages += [blocks.c()] * 3
-        self.features = nn.Sequential(*map(build.conv, stem), *map(build.block, stages))
+        made = [(build.conv(layer), build.channels) for layer in stem]
+        made += [(build.block(block), build.channels) for block in stages]
+        self.features = nn.Sequential(*(stage for stage, _ in made))
+        self.stage_channels = [channels for _, channels in made]
         self.pool = self.layers.average_pool()
         self.initialise()
         self.finish(build.channels, num_classes)
