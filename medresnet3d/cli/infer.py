@@ -66,7 +66,7 @@ def infer(
     ] = "pseudonym",
     explain: Annotated[
         str | None,
-        typer.Option(metavar="METHOD", help="gradcam or occlusion: write where a classifier looked, too."),
+        typer.Option(metavar="METHOD", help="gradcam or occlusion (cascades: evidence): write where it looked."),
     ] = None,
     device: DeviceOption = "auto",
     overrides: SetOption = None,

@@ -35,15 +35,16 @@ def read_image(path: Path, page: str | None = None) -> Volume:
     Returns:
         A volume of one slice: array of shape (columns, rows, 1) for grey images, or (columns, rows, 1, 3) for colour
         ones (red, green, blue), in the file's own type (uint8, uint16, int32 or float32; bool for images of one bit).
-        Nothing is known of the place in a patient: columns run to the left, rows to the back, and pixels have 1 mm,
-        which a warning says. Palettes become colour, or grey where they hold greys only; transparency is left out and
-        a turned photograph is put upright, both with a warning.
+        Nothing is known of the place in a patient, nor of the size of a pixel: columns run to the left, rows to the
+        back, and pixels have the edge 1, which is no millimetre; answers and reports of a picture count pixels.
+        Palettes become colour, or grey where they hold greys only; transparency is left out and a turned photograph is
+        put upright, both with a warning.
 
     Raises:
         AmbiguousInputError: if the file has several pages and ``page`` names none of them.
         DataError: if the file is damaged or no picture.
     """
-    warnings = ["The image has no voxel size: pixels of 1 mm were assumed."]
+    warnings: list[str] = []
     with _damage_in_words(path):
         pixels = _deep_colour(path) if _is_deep_colour(path) else _opened(path, page, warnings)
     array = pixels.swapaxes(0, 1)[:, :, None]

@@ -19,6 +19,8 @@ from medresnet3d.io.volume import Volume
 
 Labels = Sequence[str] | Mapping[Any, str]
 RESULT_FORMATS = ("nifti", "mha", "nrrd", "dicomseg")
+PICTURE = "image"
+"""Format of plain pictures, whose label maps are pictures too."""
 
 GZIP_LEVEL = 3
 GZIP_THREADS = 2
@@ -172,6 +174,26 @@ def save_grey_picture(array: NDArray[Any], path: str | os.PathLike[str]) -> Path
     return target
 
 
+def save_label_picture(label_map: NDArray[Any], path: str | os.PathLike[str]) -> Path:
+    """Write a label map as a grey PNG whose values are the numbers of the labels, of eight bits where they fit.
+
+    Args:
+        label_map: (columns, rows, 1), whole numbers, as :func:`medresnet3d.io.images.read_image` orders them.
+        path: the file.
+
+    Raises:
+        DataError: for numbers that do not fit into 16 bits.
+    """
+    from PIL import Image
+
+    target, values = Path(path), compact(label_map[:, :, 0].T)
+    if values.dtype not in (np.uint8, np.uint16):
+        raise DataError(f"{target}: labels from {values.min()} to {values.max()} do not fit into a PNG; use nifti.")
+    with atomic_path(target) as temporary:
+        Image.fromarray(np.ascontiguousarray(values)).save(temporary, format="PNG")
+    return target
+
+
 def save_like(
     volume: Volume,
     array: NDArray[Any],
@@ -185,7 +207,8 @@ def save_like(
 ) -> list[Path]:
     """Write a result in the geometry and the format family of its scan.
 
-    NIfTI gives ``.nii.gz``, MetaImage ``.mha``, NRRD ``.nrrd``; DICOM gives ``.nii.gz`` and, for a label map, a DICOM
+    NIfTI gives ``.nii.gz``, MetaImage ``.mha``, NRRD ``.nrrd``; a label map of a picture is a ``.png`` (other voxels
+    ``.nii.gz``); DICOM gives ``.nii.gz`` and, for a label map, a DICOM
     SEG (``.dcm``) that refers to the source instances. An array in memory gives ``.nii.gz``.
 
     Args:
@@ -213,7 +236,9 @@ def save_like(
     stem = stem[: -len(suffix)] if (suffix := known_suffix(stem)) else stem
     written = []
     for kind in _kinds(volume, array, format):
-        if kind == "nifti":
+        if kind == PICTURE:
+            written.append(save_label_picture(array, f"{stem}.png"))
+        elif kind == "nifti":
             written.append(save_nifti(array, volume.affine, f"{stem}.nii.gz", like=volume))
         elif kind in ("mha", "nrrd"):
             written.append(save_itk(array, volume.affine, f"{stem}.{kind}"))
@@ -238,4 +263,6 @@ def _kinds(volume: Volume, array: NDArray[Any], wanted: str | None) -> tuple[str
         raise ConfigError(f"the output format {wanted!r} is not known; choose one of {', '.join(RESULT_FORMATS)}.")
     if volume.source.format == "dicom":
         return ("nifti", "dicomseg") if array.dtype.kind in "biu" else ("nifti",)
+    if volume.source.format == PICTURE and array.dtype.kind in "biu":
+        return (PICTURE,)
     return (volume.source.format if volume.source.format in RESULT_FORMATS else "nifti",)

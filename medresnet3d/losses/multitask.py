@@ -28,6 +28,28 @@ class OutputLoss(nn.Module):
         return torch.as_tensor(self.loss(chosen, target["label"] if isinstance(target, Mapping) else target))
 
 
+class KnownMaskLoss(nn.Module):
+    """A loss of dense logits, of those items of a batch alone that have a mask.
+
+    Args:
+        loss: called with the dense logits (B, K, ...), or a list of them, and the masks.
+        first: number of the network's first output that is dense; what stands in front of it goes without.
+    """
+
+    def __init__(self, loss: nn.Module, first: int = 0) -> None:
+        super().__init__()
+        self.loss, self.first = loss, first
+
+    def forward(self, outputs: Tensor | Sequence[Tensor], mask: Tensor) -> Tensor:
+        """Give the loss, a scalar; a mask (1, ...) that is unknown is below 0 everywhere."""
+        known = mask.flatten(1).amin(1) >= 0
+        dense = [outputs] if isinstance(outputs, Tensor) else list(outputs[self.first :])
+        if not bool(known.any()):
+            return torch.stack([each.sum() for each in dense]).sum() * 0.0
+        chosen = [each[known] for each in dense]
+        return torch.as_tensor(self.loss(chosen if len(chosen) > 1 else chosen[0], mask[known]))
+
+
 class MultitaskLoss(nn.Module):
     r"""Dice and cross-entropy of the foreground, plus the weighted loss of a class.
 

@@ -6,7 +6,7 @@ residual networks. Neurocomputing 290 (2018) 161-171.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -84,6 +84,17 @@ class PeakCascade(nn.Module):
             raise ConfigError(f"The crop's size is {list(size)}; give two or three numbers.")
         self.finder, self.second = finder, classifier
         self.size, self.channel = list(size), channel
+
+    @torch.jit.unused
+    def pretrained_part(self, names: Iterable[str]) -> nn.Module:
+        """The finder, for weights of it alone; else the whole."""
+        return self if any(name.startswith(("finder.", "second.")) for name in names) else self.finder
+
+    def evidence(self, x: Tensor) -> Tensor:
+        """Probability of what is looked for at each place, (B, ...) of the image's size."""
+        dense = self.finder(x)
+        score = dense.softmax(1) if dense.shape[1] > 1 else dense.sigmoid()
+        return score[:, self.channel]
 
     def crop(self, x: Tensor, dense: Tensor) -> Tensor:
         """The crops that the second network sees, (B, C, *size)."""

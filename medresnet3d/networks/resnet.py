@@ -251,6 +251,7 @@ class ResNetClassifier(ClassifierBase):
         self.act = self.layers.activation(channels)
         self.maxpool = self.layers.max_pool() if stem_pool else nn.Identity()
         stages = []
+        self.stage_channels: list[int] = []
         for number, blocks in enumerate(repeats):
             planes = scaled(64 * 2**number, self.width)
             stage: list[nn.Module] = []
@@ -262,6 +263,7 @@ class ResNetClassifier(ClassifierBase):
                     stage.append(kind(*shape, shortcut_type=shortcut_type))
                 channels = planes * kind.expansion
             stages.append(nn.Sequential(*stage))
+            self.stage_channels.append(channels)
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.pool = self.layers.average_pool()
         self.initialise("fan_out")
@@ -271,3 +273,12 @@ class ResNetClassifier(ClassifierBase):
         """Feature maps in front of the pooling, (B, F, ...)."""
         x = self.maxpool(self.act(self.bn1(self.conv1(x))))
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+
+    def feature_maps(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Feature maps behind each of the four stages, the finest first; they have ``stage_channels`` channels."""
+        x = self.maxpool(self.act(self.bn1(self.conv1(x))))
+        maps = [self.layer1(x)]
+        maps.append(self.layer2(maps[0]))
+        maps.append(self.layer3(maps[1]))
+        maps.append(self.layer4(maps[2]))
+        return maps

@@ -13,6 +13,9 @@ from medresnet3d.reports.planes import label_names, orient, three_plane_view
 from medresnet3d.reports.structures import label_counts
 from medresnet3d.reports.viewer import is_hounsfield, slice_viewer
 
+PICTURE_PIXELS = 900
+"""Length of a photograph's longest edge in a report."""
+
 
 def segmentation_card(
     case: str,
@@ -31,6 +34,7 @@ def segmentation_card(
     further: Mapping[str, Any] | None = None,
     modality: str | None = None,
     scroll: bool = False,
+    measured: bool = True,
 ) -> CaseCard:
     """Show a segmented case with the volume of every structure in millilitres.
 
@@ -50,6 +54,7 @@ def segmentation_card(
         further: further label maps by name, each an overlay of its own.
         modality: "CT" offers windows in Hounsfield units.
         scroll: give a :class:`Viewer` with all slices, whose table has the volumes, instead of three pictures.
+        measured: whether the size of a voxel is known; without, there are no volumes.
     """
     layers = {"prediction": prediction, **({} if truth is None else {"truth": truth}), **(further or {})}
     if scroll:
@@ -74,8 +79,9 @@ def segmentation_card(
         labels=labels,
         window=window,
         alt=f"segmentation of {case}",
+        **({} if measured else {"longest": PICTURE_PIXELS}),
     )
-    volumes = structure_volumes(prediction, affine=affine, spacing=spacing, labels=labels)
+    volumes = structure_volumes(prediction, affine=affine, spacing=spacing, labels=labels) if measured else {}
     facts = {**{f"{name}, ml": ml for name, ml in volumes.items()}, **(rows or {})}
     return CaseCard(case, rows=facts, warnings=warnings, view=view, badge=badge, tone=tone)
 

@@ -180,6 +180,8 @@ def _png(picture: Image.Image) -> bytes:
 
 def _grey(plane: NDArray[Any], window: tuple[float, float], size: tuple[int, int]) -> Image.Image:
     low, high = window
+    if plane.dtype == np.uint8 and window == (0.0, 255.0):  # a photograph may be too large to compute with
+        return Image.fromarray(np.ascontiguousarray(plane)).resize(size, Image.Resampling.BICUBIC)
     scaled = np.clip((np.nan_to_num(plane.astype(np.float32), nan=low) - low) / (high - low), 0.0, 1.0)
     picture = Image.fromarray((scaled * 255).astype(np.uint8), "L" if plane.ndim == 2 else "RGB")
     return picture.resize(size, Image.Resampling.BICUBIC)

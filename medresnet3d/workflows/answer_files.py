@@ -11,7 +11,6 @@ from medresnet3d.io import known_suffix, save_grey_picture, save_like
 from medresnet3d.io.detections import COLUMNS, write_table
 from medresnet3d.io.reading import DICOM_SUFFIXES
 from medresnet3d.names import did_you_mean
-from medresnet3d.workflows.explanation import IMAGE as EXPLANATION
 
 if TYPE_CHECKING:
     from medresnet3d.io import Volume
@@ -167,12 +166,17 @@ class _Files:
         return [write_table(self.prediction.listed_detections(), COLUMNS, target)]
 
     def images(self, name: str | None) -> list[Path]:
-        """Write the label map, and the further images of a bundle that gives some; a picture's heat map as PNG."""
+        """Write the label map, and the further images of a bundle that gives some; a picture's as PNG."""
         written: list[Path] = []
         if self.prediction.pred is not None:
             written += save_like(self.volume, self.prediction.pred, Path(f"{self.stem}_seg.nii"), format=name)
+            if self.volume.source.format == "image":
+                from medresnet3d.workflows.picture_overlay import save_overlay
+
+                written.append(save_overlay(self.volume, self.prediction.pred, Path(f"{self.stem}_overlay.png")))
         for key, array in self.prediction.images.items():
-            if key == EXPLANATION and name is None and self.volume.source.format == "image":
+            is_share = array.dtype.kind == "f" and 0 <= float(array.min()) <= float(array.max()) <= 1
+            if is_share and name is None and self.volume.source.format == "image":
                 written.append(save_grey_picture(array, Path(f"{self.stem}_{key}.png")))
                 continue
             written += save_like(self.volume, array, Path(f"{self.stem}_{key}.nii"), format=name)

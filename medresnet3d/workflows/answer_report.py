@@ -139,14 +139,20 @@ class AnswerReport:
         layers, labels = _layers(prediction)
         volume = prediction.volume
         common: dict[str, Any] = {"rows": _facts(prediction), "warnings": prediction.warnings}
-        common["scroll"] = volume is None or volume.channels == 1
+        is_picture = volume is not None and volume.source.format == "image"
+        common["scroll"] = volume is None or (volume.channels == 1 and not is_picture)
         if layers and volume is not None:
+            affine, array = prediction.affine, volume.array
+            if is_picture:  # a photograph has no place in a patient; its rows go from bottom to top then
+                affine, array = None, array[:, ::-1]
+                layers = {name: layer[:, ::-1] for name, layer in layers.items()}
             found, further = next(iter(layers.values())), dict(list(layers.items())[1:])
             return segmentation_card(
                 prediction.case,
-                volume.array,
+                array,
                 found,
-                affine=prediction.affine,
+                affine=affine,
+                measured=not is_picture,
                 labels=labels,
                 further=further,
                 modality=self._modality(prediction),

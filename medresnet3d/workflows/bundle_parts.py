@@ -28,7 +28,7 @@ from medresnet3d.inferers import InferenceReport
 from medresnet3d.io import Volume
 from medresnet3d.io.detections import COLUMNS
 from medresnet3d.workflows.inference_options import with_precision
-from medresnet3d.workflows.prediction import structure_volumes
+from medresnet3d.workflows.prediction import PIXELS, structure_pixels, structure_volumes
 
 TASKS = ("segmentation", "classification", "regression", "detection")
 
@@ -147,6 +147,8 @@ class BundleParts:
             values = np.asarray(convert_to_numpy(self.answer({**data, "pred": output})["pred"]))
         if self.task == "segmentation":
             label_map = _label_map(values, volumes[0], self.bundle)
+            if volumes[0].source.format == "image":  # nobody knows how large its pixels are
+                return Answer(label_map, details={PIXELS: structure_pixels(self.labels, label_map)})
             return Answer(label_map, volumes_ml=structure_volumes(self.labels, label_map, volumes[0].affine))
         if self.task == "detection":
             return Answer(detections=_detections(values, self.bundle))

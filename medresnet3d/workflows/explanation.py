@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from medresnet3d.workflows.prediction import Prediction
     from medresnet3d.workflows.predictor import Predictor
 
-METHODS = ("gradcam", "occlusion")
+METHODS = ("gradcam", "occlusion", "evidence")
 IMAGE = "explanation"
 """Name of the heat map among a prediction's images, and in its file's name."""
 
@@ -48,7 +48,9 @@ def explain(predictor: Predictor, prediction: Prediction, method: Any = "auto") 
     Args:
         predictor: its network is run again; the caller holds its ``network_lock``.
         prediction: with ``input_tensor``.
-        method: ``"gradcam"``, ``"occlusion"`` or ``"auto"``, see :func:`medresnet3d.reports.attention.class_map`.
+        method: ``"gradcam"``, ``"occlusion"`` or ``"auto"``, see :func:`medresnet3d.reports.attention.class_map`; or
+            ``"evidence"``, the map on which a cascade chose what it looked at, which ``"auto"`` takes where there is
+            one.
 
     Returns:
         Importance from 0 to 1 on the grid of the network's input, (i, j, k) or (i, j), of planes of a volume that the
@@ -56,8 +58,11 @@ def explain(predictor: Predictor, prediction: Prediction, method: Any = "auto") 
         class or the input was not kept.
 
     Raises:
-        ConfigError: if Grad-CAM is asked for and the network has no feature maps.
+        ConfigError: if Grad-CAM is asked for and the network has no feature maps that lead to the class, or evidence
+            and the network is no cascade.
     """
+    import torch
+
     from medresnet3d.reports.attention import class_map
     from medresnet3d.transforms.plane_packing import are_planes, unpack_planes
 
@@ -66,6 +71,15 @@ def explain(predictor: Predictor, prediction: Prediction, method: Any = "auto") 
     image = prediction.input_tensor.as_tensor().unsqueeze(0).to(predictor.device)
     target = list(prediction.probabilities).index(prediction.label)
     meta = prediction.input_tensor.meta
+    is_cascade = hasattr(predictor.network, "evidence")
+    if is_cascade != (method == "evidence") and method in ("evidence", "gradcam"):
+        raise ConfigError(
+            f"--explain {method}: {predictor.bundle_name} is {'a' if is_cascade else 'no'} cascade, so use "
+            f"{'evidence' if is_cascade else 'gradcam'} or occlusion."
+        )
+    if is_cascade and method != "occlusion":
+        with torch.inference_mode():
+            return np.asarray(predictor.network.evidence(image)[0].float().cpu())  # type: ignore[operator]
     found = class_map(predictor.network, image, target, method=method, apart=are_planes(meta))
     return unpack_planes(found, meta) if are_planes(meta) else found
 

@@ -117,8 +117,9 @@ def infer(
         phi: what answers say of a DICOM file's patient: ``"none"``, a ``"pseudonym"`` or the identifier (``"keep"``).
             With ``"none"`` no name and path of an input is written either: the cases are ``case-1``, ``case-2``, ... in
             the order of the inputs.
-        explain: ``"gradcam"`` or ``"occlusion"``: also write where a classifier looked, ``<case>_explanation`` in the
-            input's own geometry, and show it in the report (which shows Grad-CAM by itself otherwise).
+        explain: ``"gradcam"``, ``"occlusion"`` or ``"evidence"`` (of a cascade): also write where a classifier looked,
+            ``<case>_explanation`` in the input's own geometry, and show it in the report (which shows Grad-CAM or
+            evidence by itself otherwise).
         set: values of the bundle's configuration ids, as a mapping or ``id=value`` texts.
         trust: accept a bundle from elsewhere although the inspection found something.
 

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from monai.data import MetaTensor
 
 
+PIXELS = "pixels"
+"""Name of the table of pixels by structure among the details of a labelled picture."""
+
+
 @dataclass
 class Prediction:
     """What a bundle says about one case.
@@ -117,6 +121,19 @@ class Prediction:
         if target.name.lower().endswith((".mha", ".nrrd")):
             return save_itk(self.pred, self.volume.affine, target)
         return save_nifti(self.pred, self.volume.affine, target, like=self.volume)
+
+
+def structure_pixels(labels: tuple[str, ...], pred: NDArray[Any]) -> dict[str, int]:
+    """Give the number of pixels of every structure by name, background left out; those that are not there have 0.
+
+    Args:
+        labels: class names in index order; number 0 is background.
+        pred: label map of a picture (i, j, 1).
+    """
+    counts = np.bincount(pred.ravel(), minlength=len(labels)).tolist()
+    unnamed = range(max(1, len(labels)), len(counts))
+    named = dict(zip(labels[1:], counts[1:], strict=False))
+    return {**named, **{f"label {index}": counts[index] for index in unnamed if counts[index]}}
 
 
 def structure_volumes(labels: tuple[str, ...], pred: NDArray[Any], affine: NDArray[np.float64]) -> dict[str, float]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from medresnet3d.bundle.registry import find_bundle, read_metadata
 from medresnet3d.bundle.trust import require_trust
+from medresnet3d.bundle.uses import metadata_of_use, task_of
 from medresnet3d.data.cases import case_ids
 from medresnet3d.engines import select_device
 from medresnet3d.errors import ConfigError, DataError
@@ -114,7 +115,8 @@ class Predictor:
         self.bundle_path = find_bundle(bundle)
         require_trust(self.bundle_path, trust)
         self.series, self.strict, self.phi = series, strict, phi
-        self.metadata = read_metadata(self.bundle_path)
+        metadata = read_metadata(self.bundle_path)
+        self.metadata = metadata_of_use(metadata, task_of(metadata, overrides))
         self.bundle_name = str(self.metadata.get("name") or self.bundle_path.name)
         self.device = select_device(device)
         self._parts: BundleParts | None = bundle_parts(self.bundle_path, self.metadata, overrides, self.device, exact)

@@ -58,7 +58,7 @@ def test_the_report_shows_the_method_that_was_asked_for(classifier: Path, tmp_pa
 
 def test_unknown_method_and_other_tasks_are_usage_errors(classifier: Path, thresholder: Path, tmp_path: Path) -> None:
     save_scan(tmp_path / "scan.nii.gz")
-    with pytest.raises(ConfigError, match="choose one of gradcam, occlusion"):
+    with pytest.raises(ConfigError, match="choose one of gradcam, occlusion, evidence"):
         infer(classifier, tmp_path / "scan.nii.gz", tmp_path / "out", explain="saliency")
     with pytest.raises(ConfigError, match="a bundle for segmentation"):
         infer(thresholder, tmp_path / "scan.nii.gz", tmp_path / "out", explain="gradcam")

@@ -47,11 +47,12 @@ def collect(cohort: Cohort) -> None:
 def _add(cohort: Cohort, path: Path, annotation: Path | None) -> None:
     """List a photograph; a healthy one has no annotation."""
     patient = path.parent.name
+    make = partial(foreground, annotation) if annotation else partial(_empty, path)
+    mask = cohort.label_map(f"{patient}_{path.stem}", make)
     if cohort.task.kind == "segmentation":
-        make = partial(foreground, annotation) if annotation else partial(_empty, path)
-        cohort.add(path, patient=patient, mask=cohort.label_map(f"{patient}_{path.stem}", make))
+        cohort.add(path, patient=patient, mask=mask)
     else:
-        cohort.add(path, patient=patient, label=cohort.labels[int(annotation is not None)])
+        cohort.add(path, patient=patient, label=cohort.labels[int(annotation is not None)], mask=mask)
 
 
 def _empty(image: Path) -> NDArray[np.uint8]:

@@ -37,14 +37,16 @@ def collect(cohort: Cohort) -> None:
         exudates = [value for value, lesion in enumerate(lesions, 1) if "exudate" in lesion.casefold()]
         person = _facts(facts[name]) if name in facts else {}
         more: Known = {"sex": person.get("PatientGender"), "quality": number(person.get("QualityValue", ""))}
-        patient = name.strip("()")
+        patient, mask = name.strip("()"), None
+        if not exudates or name in maps:
+            make = partial(_exudates, maps[name], exudates) if exudates else partial(_healthy, image)
+            mask = cohort.label_map(patient, make)
         if cohort.task.kind == "classification":
-            cohort.add(image, patient=patient, label=cohort.labels[int(bool(exudates))], **more)
-        elif exudates and name not in maps:
+            cohort.add(image, patient=patient, label=cohort.labels[int(bool(exudates))], mask=mask, **more)
+        elif mask is None:
             cohort.drop(MASK_MISSING, image.name)
         else:
-            make = partial(_exudates, maps[name], exudates) if exudates else partial(_healthy, image)
-            cohort.add(image, patient=patient, mask=cohort.label_map(patient, make), **more)
+            cohort.add(image, patient=patient, mask=mask, **more)
 
 
 def _lesions(path: Path) -> list[str]:
