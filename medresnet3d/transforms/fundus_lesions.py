@@ -14,6 +14,7 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import (
+    Activationsd,
     AsDiscreted,
     Compose,
     EnsureTyped,
@@ -30,6 +31,7 @@ from medresnet3d.names import require_name
 from medresnet3d.transforms.fundus import FieldOfViewCropd
 from medresnet3d.transforms.load import LoadVolumed
 from medresnet3d.transforms.picture_pipelines import IMAGENET_DEVIATION, IMAGENET_MEAN, AsColourd
+from medresnet3d.transforms.prediction import KeepImaged
 
 STRENGTHS = {"none": 0.0, "light": 0.5, "medium": 1.0, "strong": 1.5}
 """Factors on the ranges of :class:`RandCameraLooksd`."""
@@ -308,4 +310,40 @@ class OnPictured(MapTransform):
             moved = functional.grid_sample(dense[None], grid, mode="bilinear", align_corners=False)[0]
             meta = {key: value for key, value in seen.meta.items() if key != "affine"}
             item[key] = MetaTensor(moved[..., None] + self.outside, affine=affine, meta=meta)
+        return item
+
+
+def heat_map_answer(threshold: float = 0.5) -> Compose:
+    """From dense log-probabilities of background and lesion to a label map on the grid of the file.
+
+    The probability of the lesion is kept as a further image, ``probability``.
+
+    Args:
+        threshold: probability from which on a pixel belongs to the lesion.
+    """
+    softmax = Activationsd("pred", softmax=True)
+    return Compose([softmax, LastChanneld("pred"), *_on_the_file(threshold)])
+
+
+def exudate_answer(threshold: float = 0.5) -> Compose:
+    """From dense logits of a lesion to a label map on the grid of the file; otherwise as :func:`heat_map_answer`.
+
+    Args:
+        threshold: probability from which on a pixel belongs to the lesion.
+    """
+    return Compose([Activationsd("pred", sigmoid=True), *_on_the_file(threshold)])
+
+
+def _on_the_file(threshold: float) -> list[Transform]:
+    return [OnPictured("pred"), KeepImaged("pred", "probability"), AsDiscreted("pred", threshold=threshold)]
+
+
+class LastChanneld(MapTransform):
+    """The last channel (1, ...) of dense maps (K, ...)."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Give the item with one channel."""
+        item = dict(data)
+        for key in self.key_iterator(item):
+            item[key] = item[key][-1:]
         return item

@@ -15,6 +15,29 @@ from monai.transforms import MapTransform
 from medresnet3d.io.atomic import atomic_path
 
 TABLE = "predictions.csv"
+IMAGES = "further_images"
+"""Key of an item that holds the answer's further images by name."""
+
+
+class KeepImaged(MapTransform):
+    """Keep an image (1, i, j, k) of this moment as one of the answer's further images.
+
+    Args:
+        keys: the image.
+        name: what it is called; ``medresnet3d infer`` writes ``<case>_<name>``.
+    """
+
+    def __init__(self, keys: KeysCollection, name: str) -> None:
+        super().__init__(keys)
+        self.name = name
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Give the item with (i, j, k) in its mapping under :data:`IMAGES`."""
+        item = dict(data)
+        for key in self.key_iterator(item):
+            kept = torch.as_tensor(item[key]).as_subclass(torch.Tensor)[0].clone()
+            item[IMAGES] = {**item.get(IMAGES, {}), self.name: kept}
+        return item
 
 
 class SavePredictiond(MapTransform):

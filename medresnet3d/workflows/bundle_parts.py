@@ -27,6 +27,7 @@ from medresnet3d.errors import BundleError, DataError, GeometryError, MedResNetE
 from medresnet3d.inferers import InferenceReport
 from medresnet3d.io import Volume
 from medresnet3d.io.detections import COLUMNS
+from medresnet3d.transforms.prediction import IMAGES
 from medresnet3d.workflows.inference_options import with_precision
 from medresnet3d.workflows.prediction import PIXELS, structure_pixels, structure_volumes
 
@@ -144,12 +145,15 @@ class BundleParts:
             BundleError: if the answer does not fit the bundle's labels or task.
         """
         with torch.inference_mode():
-            values = np.asarray(convert_to_numpy(self.answer({**data, "pred": output})["pred"]))
+            answered = self.answer({**data, "pred": output})
+            values = np.asarray(convert_to_numpy(answered["pred"]))
+            images = {name: np.asarray(image) for name, image in answered.get(IMAGES, {}).items()}
         if self.task == "segmentation":
             label_map = _label_map(values, volumes[0], self.bundle)
             if volumes[0].source.format == "image":  # nobody knows how large its pixels are
-                return Answer(label_map, details={PIXELS: structure_pixels(self.labels, label_map)})
-            return Answer(label_map, volumes_ml=structure_volumes(self.labels, label_map, volumes[0].affine))
+                return Answer(label_map, images=images, details={PIXELS: structure_pixels(self.labels, label_map)})
+            measured = structure_volumes(self.labels, label_map, volumes[0].affine)
+            return Answer(label_map, images=images, volumes_ml=measured)
         if self.task == "detection":
             return Answer(detections=_detections(values, self.bundle))
         if self.task == "classification":

@@ -23,15 +23,15 @@ from medresnet3d.networks.classifier import build_classifier
 from medresnet3d.networks.edema_cascade import build_edema_cascade
 from medresnet3d.networks.multi_level_fcn import MultiLevelFCN
 
-SIZE, CROP, BATCH, STEPS = 64, 24, 8, 60  # steps of each stage
+SIZE, CROP, BATCH, STEPS = 96, 32, 8, 80  # steps of each stage
 RATES = (1e-3, 4e-3)
 TRAINED, VALIDATED, TESTED = 48, 24, 80
 
 
 @cache
 def eyes(count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Photographs (N, 3, n, n), masks (N, 1, n, n) and classes (N,): drusen are 0, exudates 1."""
-    drawn = [fundus_photograph([seed, n], ("drusen", "exudates")[n % 2], (SIZE, SIZE)) for n in range(count)]
+    """Photographs (N, 3, n, n), masks (N, 1, n, n) and classes (N,): 0 drusen, 1 a cluster among drusen."""
+    drawn = [fundus_photograph([seed, n], ("drusen", "both")[n % 2], (SIZE, SIZE)) for n in range(count)]
     images = torch.stack([torch.from_numpy(one.picture.copy()).permute(2, 0, 1).float() for one in drawn]) / 128 - 1
     masks = torch.stack([torch.from_numpy(one.exudates)[None].float() for one in drawn])
     return images, masks, torch.arange(count) % 2

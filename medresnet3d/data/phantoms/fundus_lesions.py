@@ -22,7 +22,7 @@ from medresnet3d.data.preparation.prepare import prepare
 from medresnet3d.errors import ConfigError
 from medresnet3d.io.atomic import atomic_path, atomic_write_text
 
-KINDS = ("healthy", "drusen", "exudates")
+KINDS = ("healthy", "drusen", "exudates", "both")
 RETINA, DISC_COLOUR, VESSEL, SPOT = (
     np.array(colour, dtype=float) for colour in ((190, 90, 40), (245, 200, 130), (120, 40, 25), (250, 225, 130))
 )
@@ -49,7 +49,8 @@ def fundus_photograph(seed: int | Sequence[int], kind: str = "exudates", size: P
 
     Args:
         seed: the same seed draws the same picture.
-        kind: ``healthy``, ``drusen`` (as many bright spots, strewn) or ``exudates`` (clusters of spots).
+        kind: ``healthy``, ``drusen`` (bright spots, strewn), ``exudates`` (as many in a cluster) or ``both``, a small
+            cluster among strewn spots.
         size: rows and columns.
 
     Raises:
@@ -69,18 +70,18 @@ def fundus_photograph(seed: int | Sequence[int], kind: str = "exudates", size: P
     picture = _vessels(rng, picture, optic, radius, side)
     optic_disc = np.hypot(rows - optic[0], (columns - optic[1]) * 1.1) < 0.14 * radius
     picture = _painted(picture, optic_disc, DISC_COLOUR, 0.02 * radius)
-    places = _places(rng, kind, middle, radius, optic)
-    spots = np.zeros(size, bool)
-    for row, column in places:
-        spots |= np.hypot(rows - row, columns - column) < rng.uniform(0.018, 0.035) * radius
-    spots &= (reach < 0.9) & ~optic_disc
+    strewn, clustered = _places(rng, kind, middle, radius, optic)
+    masks = [np.zeros(size, bool), np.zeros(size, bool)]
+    for mask, places in zip(masks, (strewn, clustered), strict=True):
+        for row, column in places:
+            mask |= np.hypot(rows - row, columns - column) < rng.uniform(0.018, 0.035) * radius
+        mask &= (reach < 0.9) & ~optic_disc
+    spots = masks[0] | masks[1]
     picture = _painted(picture, spots, SPOT * rng.uniform(0.85, 1.0), 0.006 * radius)
     picture += rng.normal(0, 3, picture.shape)
     picture[reach > 1] = rng.uniform(0, 4, (int((reach > 1).sum()), 3))
-    exudates = spots if kind == "exudates" else np.zeros_like(spots)
-    return FundusPhantom(
-        np.rint(picture.clip(0, 255)).astype(np.uint8), exudates.astype(np.uint8), optic_disc.astype(np.uint8)
-    )
+    drawn = np.rint(picture.clip(0, 255)).astype(np.uint8)
+    return FundusPhantom(drawn, masks[1].astype(np.uint8), optic_disc.astype(np.uint8))
 
 
 def _clouds(rng: np.random.Generator, size: Pair, scale: float) -> NDArray[np.float64]:
@@ -110,18 +111,16 @@ def _vessels(
 
 def _places(
     rng: np.random.Generator, kind: str, middle: NDArray[np.float64], radius: float, optic: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Middles of the bright spots, (N, 2): none, strewn, or in clusters."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Middles of strewn spots and of those in a cluster, each (N, 2)."""
     count = int(rng.integers(8, 16))
-    if kind == "healthy":
-        return np.zeros((0, 2))
-    if kind == "drusen":
-        angles, distances = rng.uniform(0, 2 * np.pi, count), 0.85 * np.sqrt(rng.uniform(0.03, 1, count))
-        return np.asarray(middle + radius * (distances * np.array([np.sin(angles), np.cos(angles)])).T)
+    numbers = {"healthy": (0, 0), "drusen": (count, 0), "exudates": (0, count), "both": (count, 5)}[kind]
+    angles, distances = rng.uniform(0, 2 * np.pi, numbers[0]), 0.85 * np.sqrt(rng.uniform(0.03, 1, numbers[0]))
+    strewn = middle + radius * (distances * np.array([np.sin(angles), np.cos(angles)])).T
     centre = middle + rng.uniform(-0.35, 0.35, 2) * radius
     if np.hypot(*(centre - optic)) < 0.35 * radius:
         centre = 2 * middle - centre
-    return np.asarray(centre + rng.normal(0, 0.06 * radius, (count, 2)))
+    return strewn, centre + rng.normal(0, 0.06 * radius, (numbers[1], 2))
 
 
 def write_eophtha(
