@@ -50,7 +50,7 @@ from medresnet3d.data import items
 from medresnet3d.data.preparation.prepare import prepare
 from medresnet3d.io import load
 from medresnet3d.io.atomic import atomic_write_text
-from medresnet3d.metrics.classification import weighted_auc
+from medresnet3d.metrics.roc import weighted_auc
 from medresnet3d.workflows.evaluate import evaluate
 from medresnet3d.workflows.train import train
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from medresnet3d.data import items
 from medresnet3d.data.phantoms.lidc import write_nodule_cohort
-from medresnet3d.metrics.classification import weighted_auc
+from medresnet3d.metrics.roc import weighted_auc
 from medresnet3d.workflows.attribute_baseline import ATTRIBUTES, attribute_baseline, attribute_table
 
 ATYPICAL = 0.3

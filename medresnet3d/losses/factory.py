@@ -34,11 +34,13 @@ from medresnet3d.losses.hybrid_detection import HybridDetectionLoss
 from medresnet3d.losses.l2_softmax import L2SoftmaxLoss
 from medresnet3d.losses.l_softmax import LSoftmaxLoss
 from medresnet3d.losses.mean_square import MeanSquareLoss
+from medresnet3d.losses.merged_cross_entropy import MergedCrossEntropyLoss
 from medresnet3d.names import require_name
 
 LOGIT_LOSSES: dict[str, Callable[..., nn.Module]] = {
     "cross_entropy": CrossEntropyLoss,
     "softmax": CrossEntropyLoss,
+    "merged_cross_entropy": MergedCrossEntropyLoss,
     "mean_square": MeanSquareLoss,
     "euclidean": EuclideanLoss,
     "hinge": HingeLoss,

@@ -13,6 +13,8 @@ from medresnet3d.errors import DataError
 from medresnet3d.metrics.bootstrap import Patients, Weights, bootstrap_intervals, ratio
 from medresnet3d.metrics.calibration import BINS, bin_numbers, reliability
 from medresnet3d.metrics.estimate import Estimate
+from medresnet3d.metrics.roc import weighted_auc
+from medresnet3d.metrics.screening import weighted_screening
 
 Array = NDArray[np.float64]
 
@@ -26,6 +28,7 @@ def classification_metrics(
     seed: int = 0,
     ordinal: bool = False,
     patient_score: bool = False,
+    screening_grade: int | None = None,
 ) -> dict[str, Estimate]:
     """Compute a classifier's figures with 95% bootstrap intervals resampled by patient.
 
@@ -45,10 +48,12 @@ def classification_metrics(
         ordinal: the classes are in order.
         patient_score: add the mean over patients of the share of their cases that is answered right (Spanhol et al.
             2016), in which a patient with many images counts as much as one with few.
+        screening_grade: of ordered classes, add how well the probability of at least this one tells those cases from
+            the others: :func:`medresnet3d.metrics.screening.weighted_screening`.
 
     Returns:
-        Estimates by name: accuracy, balanced_accuracy, auc, sensitivity, specificity, f1, brier, ece; quadratic_kappa
-        and patient_score where they are asked for.
+        Estimates by name: accuracy, balanced_accuracy, auc, sensitivity, specificity, f1, brier, ece; quadratic_kappa,
+        patient_score, screening_auc and screening_sensitivity where they are asked for.
 
     Raises:
         DataError: if shapes, labels or probabilities cannot be used.
@@ -58,9 +63,10 @@ def classification_metrics(
     if len(people) != len(labels):
         raise DataError(f"{len(people)} patients were given for {len(labels)} cases; give one for each case.")
     share = patient_shares(people) if patient_score else None
-    values = point_values(probabilities, labels, ordinal, share)
+    further = (ordinal, share, screening_grade)
+    values = point_values(probabilities, labels, *further)
     return bootstrap_intervals(
-        values, lambda weights: weighted_values(weights, probabilities, labels, ordinal, share), people, n_boot, seed
+        values, lambda weights: weighted_values(weights, probabilities, labels, *further), people, n_boot, seed
     )
 
 
@@ -91,7 +97,11 @@ def _checked(prob: ArrayLike, label: ArrayLike, names: Sequence[str] | None) -> 
 
 
 def point_values(
-    prob: Array, label: NDArray[np.int64], ordinal: bool = False, share: Array | None = None
+    prob: Array,
+    label: NDArray[np.int64],
+    ordinal: bool = False,
+    share: Array | None = None,
+    screening_grade: int | None = None,
 ) -> dict[str, float]:
     """Compute the figures over all cases with scikit-learn; undefined ones are NaN.
 
@@ -100,12 +110,14 @@ def point_values(
         label: class numbers (N,).
         ordinal: whether to add the quadratic kappa.
         share: of :func:`patient_shares`, to add the patient score.
+        screening_grade: to add the figures of screening.
     """
     classes = np.arange(prob.shape[1])
     answer = prob.argmax(axis=1)
     one_hot = (label[:, None] == classes).astype(np.int64)
     answered = (answer[:, None] == classes).astype(np.int64)
     chosen = [1] if len(classes) == 2 else list(classes)
+    once = np.ones((1, len(label)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # undefined figures become NaN below, with a note for the reader
         recall = [sk.recall_score(one_hot[:, c], answered[:, c], zero_division=np.nan) for c in classes]
@@ -122,7 +134,12 @@ def point_values(
             "ece": reliability(prob, label).error,
             **({"quadratic_kappa": _kappa(label, answer, classes)} if ordinal else {}),
             **({} if share is None else {"patient_score": float(np.average(label == answer, weights=share))}),
+            **{name: float(each[0]) for name, each in _screening(once, prob, label, screening_grade).items()},
         }
+
+
+def _screening(weights: Weights, prob: Array, label: NDArray[np.int64], grade: int | None) -> dict[str, Array]:
+    return {} if grade is None else weighted_screening(weights, prob, label, grade)
 
 
 def _kappa(label: NDArray[np.int64], answer: NDArray[np.int64], classes: NDArray[np.int64]) -> float:
@@ -134,7 +151,12 @@ def _auc(truth: NDArray[np.int64], score: Array) -> float:
 
 
 def weighted_values(
-    weights: Weights, prob: Array, label: NDArray[np.int64], ordinal: bool = False, share: Array | None = None
+    weights: Weights,
+    prob: Array,
+    label: NDArray[np.int64],
+    ordinal: bool = False,
+    share: Array | None = None,
+    screening_grade: int | None = None,
 ) -> Mapping[str, Array]:
     """Compute the same figures as :func:`point_values` for many weightings of the cases at once.
 
@@ -144,6 +166,7 @@ def weighted_values(
         label: class numbers (N,).
         ordinal: whether to add the quadratic kappa.
         share: of :func:`patient_shares`, to add the patient score.
+        screening_grade: to add the figures of screening.
 
     Returns:
         One array (B,) a figure, NaN where it is undefined.
@@ -172,6 +195,7 @@ def weighted_values(
         "ece": _weighted_ece(weights, prob, label == answer),
         **({"quadratic_kappa": quadratic_kappa(confusion)} if ordinal else {}),
         **({} if share is None else {"patient_score": ratio(weights @ (share * (label == answer)), weights @ share)}),
+        **_screening(weights, prob, label, screening_grade),
     }
 
 
@@ -193,26 +217,6 @@ def quadratic_kappa(confusion: ArrayLike) -> Array:
     total = counts.sum(axis=(-2, -1))
     expected = counts.sum(axis=-1)[..., :, None] * counts.sum(axis=-2)[..., None, :]
     return 1 - ratio(total * (far * counts).sum(axis=(-2, -1)), (far * expected).sum(axis=(-2, -1)))
-
-
-def weighted_auc(weights: Weights, truth: NDArray[np.bool_], score: Array) -> Array:
-    """Compute the area under the ROC curve for many weightings: the share of pairs in the right order, ties half.
-
-    Args:
-        weights: how often each case counts, (B, N).
-        truth: whether each case is positive, (N,).
-        score: score of each case, (N,).
-
-    Returns:
-        Areas (B,), NaN where a weighting holds one class only.
-    """
-    order = np.argsort(score, kind="stable")
-    starts = np.flatnonzero(np.r_[True, np.diff(score[order]) > 0])
-    positive = np.add.reduceat((weights * truth)[:, order], starts, axis=1)
-    negative = np.add.reduceat((weights * ~truth)[:, order], starts, axis=1)
-    below = np.cumsum(negative, axis=1) - negative
-    pairs = (positive * (below + 0.5 * negative)).sum(axis=1)
-    return ratio(pairs, positive.sum(axis=1) * negative.sum(axis=1))
 
 
 def _weighted_ece(weights: Weights, prob: Array, right: NDArray[np.bool_]) -> Array:

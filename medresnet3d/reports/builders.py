@@ -43,6 +43,8 @@ METRIC_NAMES = {
     "balanced_accuracy": "balanced accuracy",
     "quadratic_kappa": "quadratic kappa",
     "patient_score": "patient score",
+    "screening_auc": "AUC of screening",
+    "screening_sensitivity": "sensitivity of screening at a specificity of 0.9",
     "dice": "Dice",
     "hd95_mm": "HD95, mm",
     "avd_percent": "AVD (absolute volume difference), %",

@@ -13,6 +13,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
 from medresnet3d.io.atomic import atomic_path
+from medresnet3d.io.columns import columns_of
 
 TABLE = "predictions.csv"
 IMAGES = "further_images"
@@ -44,7 +45,8 @@ class SavePredictiond(MapTransform):
     """Append one row for each item to ``predictions.csv``: case, path, answer.
 
     With ``labels`` the answer is the label of the highest probability and a column of probability for each class;
-    without, one column ``value``. The first item of a transform starts the table anew; each row is written at once, so
+    without, one column ``value``. What the item has under ``details`` (a screening score, say) follows in columns named
+    by their path, as ``infer`` names them; the first item says which. The first item of a transform starts the table anew; each row is written at once, so
     that a killed run leaves whole rows.
 
     Args:
@@ -64,13 +66,15 @@ class SavePredictiond(MapTransform):
         by_number = labels if isinstance(labels, Mapping) else {str(n): name for n, name in enumerate(labels or ())}
         self.labels = [by_number[number] for number in sorted(by_number, key=int)]
         self._started = False
+        self._further: list[str] = []
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Write the row and give ``data`` back unchanged."""
         item = dict(data)
         for key in self.key_iterator(item):
             values = [float(value) for value in torch.as_tensor(item[key]).flatten()]
-            self._write([item.get("case", ""), item.get("path", ""), *self._answer(values)])
+            further = columns_of("details", item.get("details", {}))
+            self._write([item.get("case", ""), item.get("path", ""), *self._answer(values)], further)
         return item
 
     def _answer(self, values: list[float]) -> list[Any]:
@@ -78,11 +82,11 @@ class SavePredictiond(MapTransform):
             return values
         return [self.labels[values.index(max(values))], *(f"{value:.6f}" for value in values)]
 
-    def _write(self, row: list[Any]) -> None:
+    def _write(self, row: list[Any], further: Mapping[str, Any]) -> None:
         if not self._started:
             answer = ["label", *(f"probability_{label}" for label in self.labels)] if self.labels else ["value"]
             with atomic_path(self.table) as temporary, temporary.open("w", newline="", encoding="utf-8") as handle:
-                csv.writer(handle).writerow(["case", "path", *answer])
-            self._started = True
+                csv.writer(handle).writerow(["case", "path", *answer, *further])
+            self._further, self._started = list(further), True
         with self.table.open("a", newline="", encoding="utf-8") as handle:
-            csv.writer(handle).writerow(row)
+            csv.writer(handle).writerow([*row, *(further.get(name, "") for name in self._further)])

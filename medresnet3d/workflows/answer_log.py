@@ -12,6 +12,7 @@ from typing import Any
 
 from medresnet3d.errors import DataError
 from medresnet3d.io import atomic_write_text
+from medresnet3d.io.columns import columns_of
 
 JSONL = "predictions.jsonl"
 CSV = "predictions.csv"
@@ -104,7 +105,7 @@ def flatten(row: Mapping[str, Any]) -> dict[str, Any]:
         elif key == "stage_seconds":
             flat |= {f"seconds_{stage}": number for stage, number in value.items()}
         elif key == "details":
-            flat |= _details(key, value)
+            flat |= columns_of(key, value)
         elif key == "position":
             flat |= {"position": " ".join(f"{number:g}" for number in value)} if value else {}
         elif key in ("warnings", "files"):
@@ -121,13 +122,3 @@ def _detections(rows: Sequence[Mapping[str, float]]) -> dict[str, Any]:
     first = rows[0]
     place = " ".join(f"{first[axis]:g}" for axis in "xyz")
     return {"detections": len(rows), "strongest_probability": first["probability"], "strongest_position": place}
-
-
-def _details(name: str, value: Any) -> dict[str, Any]:
-    """Give a column for each plain value, or list of such, of nested mappings."""
-    if isinstance(value, Mapping):
-        return {column: one for key, part in value.items() for column, one in _details(f"{name}_{key}", part).items()}
-    if not isinstance(value, (list, tuple)):
-        return {name: "" if value is None else value}
-    plain = all(isinstance(one, (str, int, float)) for one in value)
-    return {name: (" | " if any(isinstance(one, str) for one in value) else " ").join(map(str, value))} if plain else {}

@@ -75,7 +75,8 @@ class BundleParts:
         preprocessing: from an item whose ``image`` is a :class:`~medresnet3d.io.Volume` or a list of them to one whose
             ``image`` is a tensor (C, i, j, k).
         inferer: called with a batch (1, C, i, j, k) and the network.
-        answer: from an item with ``pred`` (K, i, j, k) to one whose ``pred`` is the answer.
+        answer: from an item with ``pred`` (K, i, j, k) to one whose ``pred`` is the answer; what a classifier says beyond
+            that is under ``details``.
         task: ``"segmentation"``, ``"classification"``, ``"regression"``, ``"detection"`` or ``"conversion"`` (image
             to image).
         labels: class names in index order; for a segmentation number 0 is the background.
@@ -157,16 +158,15 @@ class BundleParts:
         if self.task == "detection":
             return Answer(detections=_detections(values, self.bundle))
         if self.task == "classification":
-            return self._classes(values.ravel())
+            return self._classes(values.ravel(), answered.get("details", {}))
         return Answer(value=float(values.reshape(-1)[0]))
 
-    def _classes(self, values: NDArray[Any]) -> Answer:
+    def _classes(self, values: NDArray[Any], details: dict[str, Any]) -> Answer:
         names = self.labels or tuple(str(index) for index in range(len(values)))
         if len(names) != len(values):
             raise BundleError(f"{self.bundle}: gives {len(values)} probabilities for {len(names)} labels.")
-        return Answer(
-            probabilities=dict(zip(names, map(float, values), strict=True)), label=names[int(values.argmax())]
-        )
+        probabilities = dict(zip(names, map(float, values), strict=True))
+        return Answer(probabilities=probabilities, label=names[int(values.argmax())], details=details)
 
 
 def bundle_parts(

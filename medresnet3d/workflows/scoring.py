@@ -214,7 +214,12 @@ def _mean_dice(rows: Sequence[Mapping[str, Any]]) -> float:
 
 
 class ClassificationScorer(Scorer):
-    """Compares class probabilities; see :func:`medresnet3d.metrics.classification_metrics`."""
+    """Compares class probabilities; see :func:`medresnet3d.metrics.classification_metrics`.
+
+    Attributes:
+        screening_grade: the lowest grade that must be found, where the answers have a screening score
+            (:class:`medresnet3d.transforms.screening.ScreeningScored`).
+    """
 
     def __init__(self, predictor: Predictor, label_index: Sequence[int]) -> None:
         self.rows: list[dict[str, Any]] = []
@@ -224,6 +229,7 @@ class ClassificationScorer(Scorer):
         self._label: list[int] = []
         self._names: list[str] = list(predictor.labels)
         self._ordinal, self._by_patient = (bool(predictor.metadata.get(key)) for key in ("ordinal", "patient_score"))
+        self.screening_grade: int | None = None
 
     def add(self, item: Mapping[str, Any], prediction: Prediction) -> float:
         """Compare one answer with the truth and give the probability of the true class."""
@@ -231,6 +237,8 @@ class ClassificationScorer(Scorer):
         values = list(prediction.probabilities.values())
         truth = self._index[int(item["label"])]
         self._names = names
+        screening = prediction.details.get("screening", {})
+        self.screening_grade = screening.get("from_grade", self.screening_grade)
         self._prob.append(values)
         self._label.append(truth)
         self.rows.append(
@@ -247,7 +255,7 @@ class ClassificationScorer(Scorer):
 
     def metrics(self, n_boot: int, seed: int) -> dict[str, Any]:
         """Give accuracy, AUC, ... with intervals over patients."""
-        further = {"ordinal": self._ordinal, "patient_score": self._by_patient}
+        further = {"ordinal": self._ordinal, "patient_score": self._by_patient, "screening_grade": self.screening_grade}
         return dict(
             classification_metrics(self._prob, self._label, self._patients(), self._names, n_boot, seed, **further)
         )
@@ -261,7 +269,8 @@ class ClassificationScorer(Scorer):
         prob, label = np.asarray(self._prob, dtype=float)[chosen], np.asarray(self._label)[chosen]
         patients = self._patients()
         share = patient_shares([patients[place] for place in chosen]) if self._by_patient else None
-        return lambda weights: classification.weighted_values(weights, prob, label, self._ordinal, share)
+        further = (self._ordinal, share, self.screening_grade)
+        return lambda weights: classification.weighted_values(weights, prob, label, *further)
 
     def figures(self) -> list[Figure]:
         """Draw confusion matrix, ROC and reliability plot."""

@@ -23,7 +23,7 @@ from medresnet3d.reports.builders import METRIC_NAMES, records_table
 from medresnet3d.workflows.evaluation_data import past_patients, past_warnings
 from medresnet3d.workflows.predictor import Predictor
 from medresnet3d.workflows.run_folder import CONFIG, ENVIRONMENT, RIVALS, own_name, read_json
-from medresnet3d.workflows.scoring import Scorer, match_labels, scorer_for
+from medresnet3d.workflows.scoring import ClassificationScorer, Scorer, match_labels, scorer_for
 
 FIGURES = {"classification": ("auc", "balanced_accuracy"), "regression": ("mae", "r"), "segmentation": ("dice",)}
 """What of each task stands in the table; the differences are in the first."""
@@ -170,7 +170,7 @@ def compare_side_by_side(
         BundleError, WeightsError, UntrustedBundleError: if one of them cannot be used.
         DataError: if one of them is for another task or has other classes.
     """
-    names = FIGURES[manifest.task]
+    names = _figure_names(scorer, manifest.task)
     name, budget = _name_and_budget(evaluated)
     entrants = [Entrant(name, _figures(scorer, names, resampling), None, budget)]
     warnings = []
@@ -183,6 +183,12 @@ def compare_side_by_side(
         seen = past_warnings(chosen, past_patients(path), "")
         warnings += [f"{label}: {one}" for one in seen if "in the training" in one]
     return SideBySide(entrants, names[0], warnings)
+
+
+def _figure_names(scorer: Scorer, task: str) -> tuple[str, ...]:
+    """What stands in the table, differences in the first: for a screening, whether cases are found."""
+    screened = isinstance(scorer, ClassificationScorer) and scorer.screening_grade is not None
+    return ("screening_auc", *FIGURES[task]) if screened else FIGURES[task]
 
 
 def _answers(

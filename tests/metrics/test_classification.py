@@ -10,7 +10,7 @@ from sklearn import metrics as sk
 
 from medresnet3d.errors import DataError
 from medresnet3d.metrics import classification_metrics, quadratic_kappa, reliability
-from medresnet3d.metrics.classification import point_values, weighted_auc, weighted_values
+from medresnet3d.metrics.classification import point_values, weighted_values
 
 
 def _data(cases: int, classes: int, seed: int, decimals: int = 2) -> tuple[np.ndarray, np.ndarray]:
@@ -52,20 +52,6 @@ def test_weighted_figures_are_those_of_repeated_cases(cases: int, classes: int, 
     assert "quadratic_kappa" in direct
     for name, value in direct.items():
         assert weighted[name][0] == pytest.approx(value, abs=1e-6), name
-
-
-@given(cases=st.integers(4, 40), seed=st.integers(0, 10_000), decimals=st.integers(1, 3))
-@settings(max_examples=40, deadline=None)
-def test_weighted_auc_is_that_of_scikit_learn(cases: int, seed: int, decimals: int) -> None:
-    rng = np.random.default_rng(seed)
-    truth = np.r_[True, False, rng.uniform(size=cases - 2) < 0.4]
-    score = np.round(rng.uniform(size=cases), decimals)
-    weights = rng.integers(0, 4, size=(5, cases)).astype(float)
-    for row, area in zip(weights, weighted_auc(weights, truth, score), strict=True):
-        if not row[truth].any() or not row[~truth].any():
-            assert math.isnan(area)
-        else:
-            assert area == pytest.approx(sk.roc_auc_score(truth, score, sample_weight=row))
 
 
 def test_every_figure_has_an_interval_around_it() -> None:

@@ -47,3 +47,14 @@ def test_a_new_run_starts_the_table_anew(tmp_path: Path) -> None:
     for case in ("old", "new"):
         SavePredictiond("pred", tmp_path, ["no", "yes"])({"case": case, "pred": torch.tensor([0.5, 0.5])})
     assert [row["case"] for row in rows(tmp_path)] == ["new"]
+
+
+def test_details_follow_in_columns_of_their_own(tmp_path: Path) -> None:
+    save = SavePredictiond("pred", tmp_path, ["no", "yes"])
+    for case, score in (("a", 0.25), ("b", 0.75)):
+        screening = {"score": score, "from_grade": 1}
+        save({"case": case, "pred": torch.tensor([1 - score, score]), "details": {"screening": screening}})
+    save({"case": "c", "pred": torch.tensor([0.5, 0.5])})
+    found = rows(tmp_path)
+    assert [row["details_screening_score"] for row in found] == ["0.25", "0.75", ""]
+    assert [row["details_screening_from_grade"] for row in found] == ["1", "1", ""]

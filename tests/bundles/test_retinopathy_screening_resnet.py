@@ -1,0 +1,128 @@
+"""What is special about this bundle: five grades are learned, and their sum from a grade on is the screening score."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from medresnet3d.bundle.load import load_config, load_network
+from medresnet3d.bundle.registry import find_bundle
+from medresnet3d.data import items
+from medresnet3d.data.phantoms.pictures import fundus
+from medresnet3d.metrics.screening import screening_scores
+from medresnet3d.workflows.evaluate import evaluate
+from medresnet3d.workflows.infer import infer
+from medresnet3d.workflows.train import train
+
+BUNDLE = find_bundle("retinopathy_screening_resnet")
+TINY = {"arch": "resnet10", "image_size": 32, "max_epochs": 2, "batch_size": 5}
+BINARY = {"loss": {"name": "merged_cross_entropy", "from_grade": "@screening_grade"}}
+
+
+def write_graded(folder: Path, count: int = 20) -> Path:
+    """Photographs without names of patients, as IDRiD has them: spots by the grade, on a black frame."""
+    folder.mkdir(parents=True)
+    entries = []
+    for number in range(count):
+        picture, random = fundus((60, 44), seed=number).picture.copy(), np.random.default_rng(number)
+        for place in random.uniform([0.3, 0.3], [0.7, 0.7], (4 * (number % 5), 2)):
+            column, row = (place * picture.shape[1:]).astype(int)
+            picture[:, column : column + 2, row : row + 2] = np.array([60, 0, 0])[:, None, None]
+        Image.fromarray(picture.transpose(2, 1, 0)).save(folder / f"{number}.png")
+        entries.append({"image": f"{number}.png", "label": number % 5})
+    manifest = folder / "manifest.json"
+    split = {"training": entries[:-5], "validation": entries[-5:]}
+    manifest.write_text(json.dumps({"name": "graded", "task": "classification", **split}))
+    return manifest
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_graded(tmp_path_factory.mktemp("fundus") / "graded")
+
+
+@pytest.fixture(scope="module")
+def run(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "run"
+    return train(BUNDLE, manifest, folder, set={**TINY, "rivals": {"binary": BINARY}}, device="cpu")
+
+
+def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> None:
+    train_config, inference = (
+        json.loads((BUNDLE / "configs" / f"{name}.json").read_text()) for name in ("train", "inference")
+    )
+    shared = (
+        *("arch", "size", "activation", "normalisation", "dropout", "dropconnect", "num_classes", "screening_grade"),
+        *("image_sizes", "image_size", "local_average", "prepare", "precision", "network_def"),
+    )
+    assert {key: train_config[key] for key in shared} == {key: inference[key] for key in shared}
+    assert train_config["validate"]["preprocessing"] == inference["preprocessing"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "parameters"),
+    [
+        ({}, 702_741),
+        ({"size": "paper", "arch": "resnet34"}, 21_287_237),
+        ({"size": "paper", "arch": "resnet50"}, 23_518_277),
+    ],
+)
+def test_the_published_size_is_one_id_away(overrides: dict[str, Any], parameters: int) -> None:
+    with torch.device("meta"):
+        network = load_config(BUNDLE, ("inference.json",), overrides).get_parsed_content("network_def")
+    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+
+
+@pytest.mark.parametrize("grade", [1, 2])
+def test_the_score_is_in_the_answer_and_the_network_still_gives_five_logits(
+    grade: int, run: Path, manifest: Path, tmp_path: Path
+) -> None:
+    picture = items(manifest, "validation")[3]["image"]
+    infer(run, [picture], tmp_path, device="cpu", set={"screening_grade": grade})
+    (row,) = csv.DictReader((tmp_path / "predictions.csv").open())
+    probabilities = [float(value) for name, value in row.items() if name.startswith("probability_")]
+    assert len(probabilities) == 5
+    assert float(row["details_screening_score"]) == pytest.approx(screening_scores(probabilities, grade), abs=1e-5)
+    assert row["details_screening_from_grade"] == str(grade)
+    assert re.search(r"score 0\.\d+, from grade \d", (tmp_path / "report.html").read_text())
+    parser = load_config(run / "bundle", ("inference.json",))
+    image = parser.get_parsed_content("preprocessing")({"image": picture})["image"].as_tensor()[None]
+    with torch.inference_mode():
+        logits = load_network(run)(image)
+    np.testing.assert_allclose(logits.softmax(1)[0], probabilities, atol=1e-5)
+
+
+def test_evaluation_measures_the_screening_and_compares_it_with_binary_training(
+    run: Path, manifest: Path, tmp_path: Path
+) -> None:
+    found = evaluate(run, manifest, tmp_path, section="training", device="cpu", n_boot=50)
+    assert {"auc", "screening_auc", "screening_sensitivity"} <= set(found)
+    assert found.side_by_side is not None and found.side_by_side.figure == "screening_auc"
+    graded, binary = found.side_by_side.entrants
+    assert binary.name == "binary" and binary.difference is not None
+    difference = binary.figures["screening_auc"].value - graded.figures["screening_auc"].value
+    assert binary.difference.value == pytest.approx(difference)
+
+
+def test_the_black_border_is_cut_off_and_the_local_average_is_one_id() -> None:
+    picture = fundus((120, 80), seed=1).picture.astype(np.float32)
+    wide = np.pad(picture, ((0, 0), (40, 60), (10, 30)))
+    seen = []
+    for pixels, local in ((picture, False), (wide, False), (wide, True)):
+        parser = load_config(BUNDLE, ("inference.json",), {"local_average": local})
+        chain = parser.get_parsed_content("preprocessing").transforms
+        item: dict[str, Any] = {"image": torch.as_tensor(pixels)[..., None]}
+        for transform in chain[1:]:
+            item = transform(item)
+        seen.append(np.asarray(item["image"]))
+    assert seen[0].shape == (3, 128, 128)
+    np.testing.assert_allclose(seen[0], seen[1], atol=1e-4)
+    assert seen[2][:, 0, 0].std() < 1 and np.abs(seen[2] - seen[1]).mean() > 0.2
