@@ -46,8 +46,8 @@ class SavePredictiond(MapTransform):
 
     With ``labels`` the answer is the label of the highest probability and a column of probability for each class;
     without, one column ``value``. What the item has under ``details`` (a screening score, say) follows in columns named
-    by their path, as ``infer`` names them; the first item says which. The first item of a transform starts the table anew; each row is written at once, so
-    that a killed run leaves whole rows.
+    by their path, as ``infer`` names them; the first item says which. It starts the table anew; each row is written at
+    once, so that a killed run leaves whole rows.
 
     Args:
         keys: the prediction: probabilities of shape (C,), or one value.

@@ -75,8 +75,8 @@ class BundleParts:
         preprocessing: from an item whose ``image`` is a :class:`~medresnet3d.io.Volume` or a list of them to one whose
             ``image`` is a tensor (C, i, j, k).
         inferer: called with a batch (1, C, i, j, k) and the network.
-        answer: from an item with ``pred`` (K, i, j, k) to one whose ``pred`` is the answer; what a classifier says beyond
-            that is under ``details``.
+        answer: from an item with ``pred`` (K, i, j, k) to one whose ``pred`` is the answer; a classifier may say
+            more under ``details``.
         task: ``"segmentation"``, ``"classification"``, ``"regression"``, ``"detection"`` or ``"conversion"`` (image
             to image).
         labels: class names in index order; for a segmentation number 0 is the background.

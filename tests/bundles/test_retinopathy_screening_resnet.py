@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from medresnet3d.bundle.load import load_config, load_network
 from medresnet3d.bundle.registry import find_bundle
 from medresnet3d.data import items
+from medresnet3d.data.phantoms.fundus import write_eyepacs
 from medresnet3d.data.phantoms.pictures import fundus
 from medresnet3d.metrics.screening import screening_scores
 from medresnet3d.workflows.evaluate import evaluate
@@ -23,30 +23,13 @@ from medresnet3d.workflows.infer import infer
 from medresnet3d.workflows.train import train
 
 BUNDLE = find_bundle("retinopathy_screening_resnet")
-TINY = {"arch": "resnet10", "image_size": 32, "max_epochs": 2, "batch_size": 5}
+TINY = {"arch": "resnet10", "image_size": 32, "max_epochs": 1, "batch_size": 8, "val_interval": 1}
 BINARY = {"loss": {"name": "merged_cross_entropy", "from_grade": "@screening_grade"}}
-
-
-def write_graded(folder: Path, count: int = 20) -> Path:
-    """Photographs without names of patients, as IDRiD has them: spots by the grade, on a black frame."""
-    folder.mkdir(parents=True)
-    entries = []
-    for number in range(count):
-        picture, random = fundus((60, 44), seed=number).picture.copy(), np.random.default_rng(number)
-        for place in random.uniform([0.3, 0.3], [0.7, 0.7], (4 * (number % 5), 2)):
-            column, row = (place * picture.shape[1:]).astype(int)
-            picture[:, column : column + 2, row : row + 2] = np.array([60, 0, 0])[:, None, None]
-        Image.fromarray(picture.transpose(2, 1, 0)).save(folder / f"{number}.png")
-        entries.append({"image": f"{number}.png", "label": number % 5})
-    manifest = folder / "manifest.json"
-    split = {"training": entries[:-5], "validation": entries[-5:]}
-    manifest.write_text(json.dumps({"name": "graded", "task": "classification", **split}))
-    return manifest
 
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_graded(tmp_path_factory.mktemp("fundus") / "graded")
+    return write_eyepacs(tmp_path_factory.mktemp("fundus"), 30, 10, size=(36, 48))
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +86,7 @@ def test_the_score_is_in_the_answer_and_the_network_still_gives_five_logits(
 def test_evaluation_measures_the_screening_and_compares_it_with_binary_training(
     run: Path, manifest: Path, tmp_path: Path
 ) -> None:
-    found = evaluate(run, manifest, tmp_path, section="training", device="cpu", n_boot=50)
+    found = evaluate(run, manifest, tmp_path, device="cpu", n_boot=50)
     assert {"auc", "screening_auc", "screening_sensitivity"} <= set(found)
     assert found.side_by_side is not None and found.side_by_side.figure == "screening_auc"
     graded, binary = found.side_by_side.entrants
