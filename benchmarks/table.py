@@ -47,6 +47,12 @@ NODULE_MASKS = {
     "unet": "MONAI's UNet, equal time",
     "threshold": "threshold, piece at the middle",
 }
+SPECIMENS = {
+    "dsfcn": "`hep2_dsfcn`, slim",
+    "transposed": "the same, transposed convolutions, no side outputs, equal time",
+    "unet": "MONAI's UNet, equal time",
+    "otsu": "Otsu, smoothing and background tuned",
+}
 """What is said of each arm; the first is ours."""
 PLACES = {
     "mri": ("mri-unet", "mri-voxresnet", "mri-default-mri-unet", "mri-default-mri-voxresnet"),
@@ -177,6 +183,7 @@ def tables(folder: Path) -> dict[str, str]:
         "adrenal-holdout": ("holdout/adrenal", adrenal_table),
         "nodules": ("lung_nodule", lambda row: comparison_table(row["summary"], NODULES, "mean AUC of five folds")),
         "nodule-masks": ("nodule_segmentation", lambda row: comparison_table(row, NODULE_MASKS, "mean Dice")),
+        "specimens": ("hep2_specimen", lambda row: comparison_table(row, SPECIMENS, "mean Dice")),
     }
     for place, (name, make) in one_row.items():
         row = read(folder, name)

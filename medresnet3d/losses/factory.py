@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from monai.losses import (
+    DeepSupervisionLoss,
     DiceCELoss,
     DiceFocalLoss,
     DiceLoss,
@@ -78,6 +79,7 @@ def build_loss(
     auxiliary_end: float = 1e-3,
     groups: Sequence[int] | None = None,
     group_weight: float = 1.0,
+    output_weights: Sequence[float] | None = None,
     **options: Any,
 ) -> nn.Module:
     """Build a loss by its name.
@@ -98,6 +100,8 @@ def build_loss(
         groups: the group (0, 1, ...) of each class; adds the cross-entropy of the group to a loss of logits, see
             :class:`medresnet3d.losses.hierarchical.HierarchicalLoss`.
         group_weight: weight of that.
+        output_weights: for a network with auxiliary outputs, a fixed weight for each output, the main one's first;
+            wraps the loss in MONAI's ``DeepSupervisionLoss``.
         **options: arguments of the loss; every loss of logits or features, and most region losses, has
             ``class_weights``, a list of one positive number for each class; these have ``reduction`` too.
 
@@ -117,13 +121,17 @@ def build_loss(
     loss = constructor(**options)
     if groups is not None:
         loss = HierarchicalLoss(groups, group_weight, loss)
-    if auxiliary_steps is None:
+    if auxiliary_steps is None and output_weights is None:
         return loss
     if name in FEATURE_LOSSES:
         raise ConfigError(
             f"Loss {name!r} works on the features of one last layer, so it cannot weigh auxiliary outputs; "
             f"choose one of {', '.join((*LOGIT_LOSSES, *REGION_LOSSES))}."
         )
+    if auxiliary_steps is None:
+        return DeepSupervisionLoss(loss, weights=[float(weight) for weight in output_weights or ()])
+    if output_weights is not None:
+        raise ConfigError("auxiliary_steps and output_weights were given: the weights fade or are fixed, not both.")
     return FadingDeepSupervisionLoss(loss, auxiliary_steps, auxiliary_start, auxiliary_end)
 
 
