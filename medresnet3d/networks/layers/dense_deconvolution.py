@@ -23,8 +23,8 @@ class DenseDeconvolution(nn.Module):
 
     .. math:: M_1 = W_1 * x, \qquad M_j = W_j * [x, M_1, \ldots, M_{j-1}]
 
-    Map j holds the places whose offsets in the 2 x 2 (x 2) cell are the binary digits of j - 1, the last axis the lowest
-    digit. A transposed convolution makes neighbouring places from separate weights, so that a constant input gives a
+    Map j holds the places whose offsets in the 2 x 2 (x 2) cell are the binary digits of j - 1, the lowest of the last
+    axis. A transposed convolution makes neighbouring places from separate weights, so that a constant input gives a
     checkerboard; here each place knows its neighbours, and at the start all maps of a constant input are equal: the
     weights for x are the same, and each map is half x and half the mean of the maps before it.
 
