@@ -98,6 +98,7 @@ def collect(engine: Any, session: Session, lr_scheduler: Any = None) -> dict[str
         "lr_scheduler": None if lr_scheduler is None else lr_scheduler.state_dict(),
         "loss": loss.state_dict() if _stateful(loss) else None,
         "scaler": None if engine.scaler is None else engine.scaler.state_dict(),
+        "average": None if engine.average is None else engine.average.state_dict(),
         "trainer": {
             "epoch": engine.state.epoch,
             "iteration": engine.state.iteration,
@@ -137,8 +138,14 @@ def restore(engine: Any, session: Session, state: Mapping[str, Any], path: Any, 
     try:
         undistributed(engine.network).load_state_dict(state["network"])
         engine.optimizer.load_state_dict(state["optimizer"])
-        for part, saved in ((lr_scheduler, "lr_scheduler"), (engine.loss_function, "loss"), (engine.scaler, "scaler")):
-            if state[saved] is not None and _stateful(part):
+        parts = {
+            "lr_scheduler": lr_scheduler,
+            "loss": engine.loss_function,
+            "scaler": engine.scaler,
+            "average": engine.average,
+        }
+        for saved, part in parts.items():
+            if state.get(saved) is not None and _stateful(part):
                 part.load_state_dict(state[saved])
         session.load_state_dict(state["session"])
     except (RuntimeError, ValueError, KeyError, TypeError) as error:

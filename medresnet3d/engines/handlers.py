@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -223,7 +224,8 @@ class TrainHandlers:
             for buffer in undistributed(engine.network).buffers():
                 dist.broadcast(buffer, 0)
         seed_global(derive_seed(self.session.seed, _VALIDATION_STREAM, rank(), epoch))
-        self.validator.run(epoch)
+        with engine.answering():
+            self.validator.run(epoch)
         if any_rank(self.interrupt.requested, engine.state.device):
             self._interrupt(engine)
             return {}
@@ -249,7 +251,8 @@ class TrainHandlers:
 
     def _save(self, engine: Any, name: str) -> None:
         if self.is_main:
-            save_checkpoint(collect(engine, self.session, self.lr_scheduler), self.checkpoint(name))
+            with engine.answering() if name == "best" else nullcontext():
+                save_checkpoint(collect(engine, self.session, self.lr_scheduler), self.checkpoint(name))
         if name == "last":
             self._saved_at = time.monotonic()
 

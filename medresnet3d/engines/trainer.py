@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -12,9 +13,11 @@ from monai.engines import IterationEvents, SupervisedTrainer
 from monai.utils import CommonKeys
 from torch import nn
 
+from medresnet3d.engines.averaging import WeightAverage
 from medresnet3d.engines.head_loss import HeadLoss
 from medresnet3d.engines.inferer import PlainBatch, PrecisionInferer, main_output
 from medresnet3d.engines.l1 import L1Regulariser
+from medresnet3d.engines.mixing import MixedLoss, Mixing
 from medresnet3d.engines.precision import Precision
 from medresnet3d.errors import ConfigError, DataError
 from medresnet3d.losses.margin import MarginLoss
@@ -47,6 +50,9 @@ class Trainer(SupervisedTrainer):
             slopes of PReLU.
         l1_mode: ``penalty`` (part of the loss that is logged) or ``proximal`` (exact zeros); see
             :mod:`medresnet3d.optimizers.l1`.
+        average_weights: decay of a :class:`medresnet3d.engines.averaging.WeightAverage`, which is what is validated
+            and what the run ends with; ``None``: the weights themselves.
+        mixing: mixes images and labels of a batch (:class:`medresnet3d.engines.mixing.Mixing`); ``None``: as they are.
         prepare_batch: as in MONAI.
         inferer: as in MONAI.
         **options: all other arguments of ``monai.engines.SupervisedTrainer`` (``postprocessing``, ``key_train_metric``,
@@ -71,6 +77,8 @@ class Trainer(SupervisedTrainer):
         max_steps: int | None = None,
         l1: float = 0.0,
         l1_mode: str = "penalty",
+        average_weights: float | None = None,
+        mixing: Mixing | None = None,
         prepare_batch: Callable[..., Any] | None = None,
         inferer: Callable[..., Any] | None = None,
         **options: Any,
@@ -87,35 +95,46 @@ class Trainer(SupervisedTrainer):
         infer: Any = PrecisionInferer(inferer, number_format)
         if isinstance(loss_function, nn.Module):
             loss_function.to(device)
-        if isinstance(loss_function, MarginLoss):
-            loss_function = HeadLoss(loss_function, network)
-            infer = loss_function.capturing(infer)
+        prepare: Callable[..., Any] = PlainBatch(prepare_batch)
+        if mixing is not None and mixing.name != "none":
+            prepare, loss_function = mixing.prepares(prepare), _mixed(loss_function, mixing)
+        head_loss = HeadLoss(loss_function, network) if isinstance(loss_function, MarginLoss) else None
+        if head_loss is not None:
+            infer = head_loss.capturing(infer)
         super().__init__(
             device,
             max_epochs,
             train_data_loader,
             network,
             optimizer,
-            loss_function,
-            prepare_batch=PlainBatch(prepare_batch),
+            loss_function if head_loss is None else head_loss,
+            prepare_batch=prepare,
             inferer=infer,
             optim_set_to_none=options.pop("optim_set_to_none", True),
             **options,
         )
         self.interrupted: str | None = None
+        self.average = None if average_weights is None else WeightAverage(network, average_weights)
         self.train_metrics = {**(options.get("key_train_metric") or {}), **(options.get("additional_metrics") or {})}
+        self._attach(L1Regulariser(l1, l1_mode), handlers, head_loss)
+
+    def _attach(self, l1: L1Regulariser, handlers: Any, head_loss: HeadLoss | None) -> None:
+        """Add everything that happens around an iteration, in its order."""
         self.add_event_handler(IterationEvents.FORWARD_COMPLETED, _check_labels)
         self.add_event_handler(IterationEvents.LOSS_COMPLETED, _check_loss)
-        L1Regulariser(l1, l1_mode).attach(self)
+        l1.attach(self)
         self.add_event_handler(IterationEvents.LOSS_COMPLETED, _keep_main_output)
-        if gradient_clip is not None:
+        if self.gradient_clip is not None:
             self.add_event_handler(IterationEvents.BACKWARD_COMPLETED, _clip_gradient)
+        if self.average is not None:
+            # before the handlers, which validate and save
+            self.add_event_handler(Events.ITERATION_COMPLETED, self.average.update)
         if handlers is not None:
             self._register_handlers(handlers)
-        if isinstance(loss_function, HeadLoss):
+        if head_loss is not None:
             # once more after the handlers, one of which may have loaded the weights of an ordinary network
-            self.add_event_handler(Events.STARTED, loss_function.prepare)
-        if max_steps is not None:
+            self.add_event_handler(Events.STARTED, head_loss.prepare)
+        if self.max_steps is not None:
             # after the handlers, which count the iteration and restore a run that may have come to its end before
             self.add_event_handler(Events.STARTED, _start_with_max_steps)
             self.add_event_handler(Events.ITERATION_COMPLETED, _stop_at_max_steps)
@@ -130,6 +149,10 @@ class Trainer(SupervisedTrainer):
     def _steps_by_epochs(self) -> int:
         return (self.state.max_epochs or 0) * (self.state.epoch_length or 0)
 
+    def answering(self) -> AbstractContextManager[None]:
+        """Let the network have the weights that answer (the averaged ones, if there are any) inside a block."""
+        return nullcontext() if self.average is None else self.average.applied()
+
     def run(self) -> None:  # type: ignore[override]
         """Train until ``max_epochs``, ``max_steps``, early stopping or Ctrl-C.
 
@@ -140,6 +163,15 @@ class Trainer(SupervisedTrainer):
         super().run()
         if self.interrupted is not None:
             raise TrainingInterrupted(self.interrupted)
+
+
+def _mixed(loss: Callable[..., torch.Tensor], mixing: Mixing) -> MixedLoss:
+    if isinstance(loss, MarginLoss):
+        raise ConfigError(
+            f"{type(loss).__name__} works on features of one class each, so images cannot be mixed; set mixing to none "
+            "or choose another loss (cross_entropy, focal, hinge, ...)."
+        )
+    return MixedLoss(loss, mixing)
 
 
 def _check_labels(engine: Trainer) -> None:
