@@ -30,7 +30,8 @@ class BatchedAugmentation(Randomizable):
     """A chain of MONAI's random dictionary transforms, drawn sample by sample and carried out on a batch.
 
     Taken are ``RandFlipd``, ``RandRotate90d`` and ``RandAffined`` (at most one), followed by ``RandScaleIntensityd``,
-    ``RandShiftIntensityd``, ``RandAdjustContrastd``, ``RandGaussianNoised`` and ``RandCoarseDropoutd``, in any order.
+    ``RandShiftIntensityd``, ``RandAdjustContrastd``, ``RandGaussianNoised``, ``RandCoarseDropoutd`` and our
+    ``RandColourMapd``, in any order.
     For equal seeds the result is that of the chain to the rounding of float32, but for the noise, which is
     another draw of the same distribution.
 

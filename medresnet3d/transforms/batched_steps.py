@@ -26,6 +26,7 @@ from monai.utils.misc import ensure_tuple
 from numpy.typing import NDArray
 
 from medresnet3d.errors import ConfigError, DataError
+from medresnet3d.transforms.colour_augmentation import RandColourMapd
 
 SEEDS = 2**24  # seeds of noise travel as float32, which holds whole numbers up to here
 
@@ -222,6 +223,27 @@ class DropoutStep(IntensityStep):
             image[(slice(None), *(slice(*edges) for edges in hole))] = self.transform.dropper.fill_value
 
 
+class ColourStep(IntensityStep):
+    """:class:`~medresnet3d.transforms.colour_augmentation.RandColourMapd`."""
+
+    def size(self, spatial_dims: int) -> int:
+        """A factor for each of its changes."""
+        return len(self.transform.transform.ranges)
+
+    def happens(self) -> bool:
+        """See :class:`IntensityStep`."""
+        self.transform.transform.randomize()
+        return bool(self.transform.transform._do_transform)
+
+    def draw(self, shape: Sequence[int]) -> list[float]:
+        """See :class:`IntensityStep`."""
+        return list(self.transform.transform.drawn)
+
+    def apply(self, image: torch.Tensor, numbers: Sequence[float]) -> None:
+        """See :class:`IntensityStep`."""
+        self.transform.transform.carry_out(image, numbers)
+
+
 GEOMETRIC: dict[type, type[GeometricStep]] = {
     RandFlipd: FlipStep,
     RandRotate90d: Rotate90Step,
@@ -233,6 +255,7 @@ INTENSITY: dict[type, type[IntensityStep]] = {
     RandAdjustContrastd: ContrastStep,
     RandGaussianNoised: NoiseStep,
     RandCoarseDropoutd: DropoutStep,
+    RandColourMapd: ColourStep,
 }
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from monai.apps.pathology.transforms.stain import ExtractHEStains
 from monai.transforms import RandomizableTransform
+from monai.utils.type_conversion import convert_to_dst_type
 from numpy.typing import NDArray
 from skimage.color import hsv2rgb, rgb2hsv, rgb_from_hed
 
-from medresnet3d.errors import ConfigError
+from medresnet3d.errors import ConfigError, DataError
 from medresnet3d.transforms.keyed import RandKeyed
 from medresnet3d.transforms.pictures import COLOURS, Array, PictureTransform, require_colour
 
@@ -87,6 +90,75 @@ class RandColourJitterd(RandKeyed):
     """Dictionary version of :class:`RandColourJitter`."""
 
     array_class = RandColourJitter
+
+
+class RandColourMap(RandomizableTransform):
+    """Brightness, colour of the light, contrast and saturation of a picture that is normalised already, in one pass.
+
+    The changes of :class:`RandColourJitter`, but nothing is cut off and hues stay; ``tint`` gives red, green and blue a
+    factor each, as another lamp or camera does (the diagonal model of von Kries). Since each of them is linear, it goes
+    into :mod:`medresnet3d.transforms.batched`. Several pictures packed as channels are changed alike.
+
+    Args:
+        prob: how often.
+        brightness: largest change of the factor of all channels from 1.
+        contrast: of that about the mean grey.
+        saturation: of that of the difference from grey.
+        tint: of that of each channel by itself.
+        mean: what was taken from each channel, on the scale of black 0 to white 1.
+        deviation: what each channel was divided by then.
+    """
+
+    def __init__(
+        self,
+        prob: float = 0.5,
+        brightness: float = 0.1,
+        contrast: float = 0.1,
+        saturation: float = 0.1,
+        tint: float = 0.0,
+        mean: Sequence[float] = (0.0, 0.0, 0.0),
+        deviation: Sequence[float] = (1.0, 1.0, 1.0),
+    ) -> None:
+        RandomizableTransform.__init__(self, prob)
+        self.ranges = (brightness, contrast, saturation, tint, tint, tint)
+        self.mean = torch.tensor(mean, dtype=torch.float32)[:, None, None]
+        self.deviation = torch.tensor(deviation, dtype=torch.float32)[:, None, None]
+        self.drawn = [1.0] * len(self.ranges)
+
+    def randomize(self, data: Any = None) -> None:
+        """Draw the factors: brightness, contrast, saturation, and of red, green and blue."""
+        super().randomize(None)
+        if self._do_transform:
+            self.drawn = [1 + float(self.R.uniform(-size, size)) for size in self.ranges]
+
+    def carry_out(self, image: torch.Tensor, factors: Sequence[float]) -> None:
+        """Change a picture (3n, i, j) of floats in place by the factors of :meth:`randomize`."""
+        brightness, contrast, saturation, *tint = factors
+        mean, deviation = self.mean.to(image.device), self.deviation.to(image.device)
+        pictures = image.unflatten(0, (-1, COLOURS))
+        pictures.mul_(deviation).add_(mean).mul_(image.new_tensor(tint)[:, None, None] * brightness)
+        level = pictures.mean((1, 2, 3), keepdim=True)
+        pictures.sub_(level).mul_(contrast).add_(level)
+        pictures.copy_(torch.lerp(pictures.mean(1, keepdim=True), pictures, saturation))
+        pictures.sub_(mean).div_(deviation)
+
+    def __call__(self, img: Any, randomize: bool = True) -> Any:
+        """Give the picture (3, i, j), or n of them packed as (3n, i, j), with its colours changed, as float32."""
+        if randomize:
+            self.randomize()
+        if not self._do_transform:
+            return img
+        if len(img) % COLOURS:
+            raise DataError(f"a colour map needs red, green and blue, but this picture has {len(img)} channel(s).")
+        image = torch.as_tensor(img).float().clone()
+        self.carry_out(image, self.drawn)
+        return convert_to_dst_type(image, img, dtype=torch.float32)[0]
+
+
+class RandColourMapd(RandKeyed):
+    """Dictionary version of :class:`RandColourMap`."""
+
+    array_class = RandColourMap
 
 
 class RandRaiseChannel(_RandColour):

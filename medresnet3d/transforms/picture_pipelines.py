@@ -25,7 +25,7 @@ from monai.utils.type_conversion import convert_to_dst_type
 from medresnet3d.errors import ConfigError, DataError
 from medresnet3d.transforms.batched import carried_out
 from medresnet3d.transforms.channel_packing import PackVersionsd, RandPackVersionsd
-from medresnet3d.transforms.colour_augmentation import RandColourJitterd
+from medresnet3d.transforms.colour_augmentation import RandColourMapd
 from medresnet3d.transforms.keyed import Keyed
 from medresnet3d.transforms.load import LoadVolumed
 from medresnet3d.transforms.pictures import COLOURS, to_numpy, white_of
@@ -130,6 +130,7 @@ def picture_training(
     prepare: Sequence[Transform] = (),
     frame: str = "whole",
     *,
+    tint: float = 0.0,
     variations: Sequence[Transform] = (),
     versions: Versions = (),
     covers: Versions = (),
@@ -139,9 +140,10 @@ def picture_training(
     Args:
         size: pixels along each side after resizing; 224, or 299 for Inception and Xception.
         augmentation: see :func:`picture_augmentation`.
-        augmentation_mode: ``per_sample``, or ``batched`` for changes of place on the device, see
+        augmentation_mode: ``per_sample``, or ``batched`` for all at once on the device, see
             :class:`medresnet3d.transforms.batched.AugmentedBatch`.
         jitter: largest change of brightness, contrast and saturation, unless ``augmentation`` is ``none``.
+        tint: the same of red, green and blue, each by itself: light of another colour.
         prepare: dictionary transforms of the modality, on pictures as they were read (hairs out, CLAHE, crops, ...).
         frame: ``whole`` squeezes the whole picture into the square; ``square`` takes the central one.
         variations: further random dictionary transforms of the values, on float32 (3, size, size) from 0 to 1; they too
@@ -159,12 +161,13 @@ def picture_training(
         ConfigError: if the augmentation, its mode or the frame is unknown.
     """
     chain = picture_augmentation(augmentation)
-    colours = RandColourJitterd("image", prob=0.8, brightness=jitter, contrast=jitter, saturation=jitter, hue=0.0)
+    if chain and (jitter or tint):
+        scale = {"mean": IMAGENET_MEAN, "deviation": IMAGENET_DEVIATION}
+        chain.append(RandColourMapd("image", 0.8, jitter, jitter, jitter, tint, **scale))
     return Compose(
         [
             *_read(size, prepare, frame, versions),
             SelectItemsd(CARRIED_ITEMS, allow_missing_keys=True),
-            *([colours] if chain and jitter else []),
             *(variations if chain else ()),
             *([RandPackVersionsd("image", covers)] if covers else []),
             _normalise(max(1, len(versions)) * max(1, len(covers))),

@@ -24,6 +24,7 @@ from scipy import stats
 from medresnet3d.data import SeededDataset, data_loader
 from medresnet3d.errors import ConfigError
 from medresnet3d.transforms.batched import AugmentedBatch, BatchedAugmentation, DrawAugmentationd, carried_out
+from medresnet3d.transforms.colour_augmentation import RandColourMapd
 
 
 def chain(dims: int, padding_mode: str = "border", label: bool = False) -> list[MapTransform]:
@@ -72,6 +73,17 @@ def test_equal_draws_give_what_monai_gives(shape: tuple[int, ...], padding_mode:
     assert same > 0.999  # positions half way between two voxels go either way
     changed = (theirs["image"] != batch["image"]).flatten(1).any(1).sum()
     assert changed >= 35  # the chain does something
+
+
+def test_colours_too() -> None:
+    def colours() -> list[MapTransform]:
+        scale = {"mean": (0.5, 0.4, 0.3), "deviation": (0.2, 0.3, 0.25)}
+        return [RandFlipd("image", 0.5, 1), RandColourMapd("image", 0.7, 0.2, 0.2, 0.2, tint=0.1, **scale)]
+
+    batch = {"image": torch.rand(20, 3, 7, 5, generator=torch.Generator().manual_seed(1))}
+    ours = BatchedAugmentation(colours()).set_random_state(2)(batch)["image"]
+    assert (ours - per_sample(colours(), batch, 2)["image"]).abs().max() < 1e-5
+    assert 10 <= int((ours != batch["image"]).flatten(1).any(1).sum()) < 20
 
 
 def test_uneven_sides_too() -> None:

@@ -7,7 +7,12 @@ from skimage.color import rgb_from_hed
 
 from medresnet3d.data.phantoms.pictures import blood_smear
 from medresnet3d.errors import ConfigError, DataError
-from medresnet3d.transforms.colour_augmentation import RandColourJitter, RandRaiseChannel, RandStainJitter
+from medresnet3d.transforms.colour_augmentation import (
+    RandColourJitter,
+    RandColourMap,
+    RandRaiseChannel,
+    RandStainJitter,
+)
 
 SMEAR = blood_smear(48)
 ALL = [
@@ -110,3 +115,27 @@ def test_a_blank_picture_has_no_stains_of_its_own() -> None:
     np.testing.assert_array_equal(result, RandStainJitter(1.0).set_random_state(0)(blank))
     with pytest.raises(ConfigError, match="no space 'lab'"):
         RandStainJitter(space="lab")
+
+
+def test_a_colour_map_is_the_jitter_of_a_normalised_picture() -> None:
+    """Where nothing is cut off, both do the same to the same draws."""
+    picture = torch.rand(3, 9, 7, generator=torch.Generator().manual_seed(0)) * 0.2 + 0.4
+    mean, deviation = [0.5, 0.4, 0.3], [0.2, 0.3, 0.25]
+    shift, scale = (torch.tensor(values)[:, None, None] for values in (mean, deviation))
+    colours = RandColourMap(1.0, 0.1, 0.2, 0.3, mean=mean, deviation=deviation).set_random_state(4)
+    changed = colours((picture - shift) / scale) * scale + shift
+    jitter = RandColourJitter(1.0, 0.1, 0.2, 0.3, 0.0)
+    jitter.drawn, jitter._do_transform = (*colours.drawn[:3], 0.0), True
+    torch.testing.assert_close(changed, torch.as_tensor(jitter(picture, randomize=False)))
+    assert colours.drawn[3:] == [1.0] * 3 and not torch.allclose(changed, picture)
+
+
+def test_a_tint_gives_each_channel_its_own_factor() -> None:
+    picture = torch.full((3, 4, 4), 0.5)
+    tint = RandColourMap(1.0, 0.0, 0.0, 0.0, tint=0.3).set_random_state(2)
+    factors = tint(picture)[:, 0, 0] / 0.5
+    torch.testing.assert_close(factors, torch.tensor(tint.drawn[3:]))
+    assert len(set(tint.drawn[3:])) == 3 and torch.equal(picture, torch.full((3, 4, 4), 0.5))
+    assert RandColourMap(0.0, tint=0.3)(picture) is picture
+    with pytest.raises(DataError, match="this picture has 1 channel"):
+        tint(torch.ones(1, 4, 4))
