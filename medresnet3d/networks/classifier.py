@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from medresnet3d.errors import ConfigError
 from medresnet3d.names import require_name
 from medresnet3d.networks.alexnet import AlexNet
 from medresnet3d.networks.classifier_base import ClassifierBase
@@ -40,6 +41,7 @@ ARCHITECTURES: dict[str, Callable[..., ClassifierBase]] = {
     "mobilenet_v1": MobileNetV1,
     "xception": Xception,
 }
+_WITH_HIDDEN_LAYERS = ("alexnet", "vgg")
 WIDTHS: dict[str, float] = {"slim": 0.25, "paper": 1.0}
 
 
@@ -52,6 +54,7 @@ def build_classifier(
     width: float | None = None,
     stem_stride: int = 2,
     *,
+    pool_size: int | None = None,
     act: LayerName | None = None,
     norm: LayerName | None = None,
     dropout: float | None = None,
@@ -75,6 +78,7 @@ def build_classifier(
         width: factor on the number of channels, in place of ``size``.
         stem_stride: stride of the first convolution: 2 as published, 1 for small cubes. AlexNet takes twice that; VGG
             and the ``cnn_*`` start without a stride and take no notice.
+        pool_size: edge of the feature map in front of the hidden layers of AlexNet and VGG; ``None``: as published.
         act: activation, and ``"maxout"``; by default that of the architecture (see
             :class:`~medresnet3d.networks.classifier_base.ClassifierBase`, as for the next three).
         norm: normalisation, or (name, options); by default that of the architecture.
@@ -82,16 +86,19 @@ def build_classifier(
         dropconnect: probability of keeping a weight of the last layer.
 
     Raises:
-        ConfigError: if ``arch``, ``size`` or ``act`` is unknown; the message lists the choices.
+        ConfigError: if ``arch``, ``size`` or ``act`` is unknown; the message lists the choices. If ``pool_size`` is
+            given for an architecture without hidden layers.
     """
     constructor = ARCHITECTURES[require_name("Network architecture", arch, ARCHITECTURES)]
     factor = WIDTHS[require_name("Network size", size, WIDTHS)] if width is None else width
-    layers = {"act": act, "norm": norm, "dropout": dropout, "dropconnect": dropconnect}
+    options = {"pool_size": pool_size, "act": act, "norm": norm, "dropout": dropout, "dropconnect": dropconnect}
+    if pool_size is not None and not arch.startswith(_WITH_HIDDEN_LAYERS):
+        raise ConfigError(f"{arch} has no hidden layers, so no pool_size; {' and '.join(_WITH_HIDDEN_LAYERS)}* have.")
     return constructor(
         spatial_dims=spatial_dims,
         in_channels=in_channels,
         num_classes=num_classes,
         width=factor,
         stem_stride=stem_stride,
-        **{name: value for name, value in layers.items() if value is not None},
+        **{name: value for name, value in options.items() if value is not None},
     )

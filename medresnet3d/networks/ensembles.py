@@ -7,7 +7,7 @@ accuracies.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -157,7 +157,7 @@ def _full(values: Tensor) -> Tensor:
 
 
 def build_ensemble(
-    archs: Sequence[str],
+    archs: Sequence[str | Mapping[str, Any]],
     spatial_dims: int = 2,
     in_channels: int = 3,
     num_classes: int = 2,
@@ -169,7 +169,8 @@ def build_ensemble(
     """Build an ensemble of :func:`medresnet3d.networks.classifier.build_classifier` networks.
 
     Args:
-        archs: architecture of each member; the same name twice gives two members with their own start.
+        archs: architecture of each member, or options of its own (``{"arch": "vgg11_bn", "width": 0.125}``), which
+            come before ``size`` and ``options``; the same name twice gives two members with their own start.
         spatial_dims: 2 or 3.
         in_channels: channels of the image.
         num_classes: number of classes.
@@ -181,5 +182,7 @@ def build_ensemble(
     Raises:
         ConfigError: for an unknown architecture, size or rule.
     """
-    members = [build_classifier(arch, spatial_dims, in_channels, num_classes, size, **options) for arch in archs]
+    common = {"spatial_dims": spatial_dims, "in_channels": in_channels, "num_classes": num_classes, "size": size}
+    own = [{"arch": arch} if isinstance(arch, str) else dict(arch) for arch in archs]
+    members = [build_classifier(**{**common, **options, **each}) for each in own]
     return Ensemble(members, rule, joint)

@@ -168,3 +168,14 @@ def test_an_unknown_rule_or_an_empty_ensemble_is_refused() -> None:
 class TestEnsemble(NetworkSuite):
     def build(self, spatial_dims: int = 3, **options: object) -> nn.Module:
         return build_ensemble(["resnet10", "resnet10"], spatial_dims, 1, 2, "slim")
+
+
+def test_a_member_may_have_options_of_its_own() -> None:
+    slim = {"arch": "vgg11_bn", "width": 0.0625, "pool_size": 1}
+    network = build_ensemble([slim, "resnet10"], num_classes=3, size="slim", norm="batch")
+    first, second = network.members
+    assert first.features[0].out_channels == 4 and first.hidden[0].in_features == 32
+    assert second.conv1.out_channels == 16
+    assert network.eval()(torch.rand(2, 3, 32, 32)).shape == (2, 3)
+    with pytest.raises(ConfigError, match="resnet10 has no hidden layers, so no pool_size"):
+        build_ensemble([{"arch": "resnet10", "pool_size": 2}])
