@@ -3,9 +3,9 @@
     python benchmarks/table.py RESULTS
     python benchmarks/table.py RESULTS --write docs/benchmarks.md
 
-``RESULTS`` is the folder that ``sliding_window.py``, ``resident_predictor.py``, ``adrenal.py``, ``lung_nodule.py`` or
-``nodule_segmentation.py`` was given for its results. The page has a place for each table, between ``<!-- NAME -->`` and
-``<!-- end of NAME -->``; a place whose benchmarks have not run stays as it is.
+``RESULTS`` is the folder that ``sliding_window.py``, ``resident_predictor.py``, ``adrenal.py``, ``lung_nodule.py``,
+``nodule_segmentation.py`` or ``pictures.py`` was given for its results. The page has a place for each table, between
+``<!-- NAME -->`` and ``<!-- end of NAME -->``; a place whose benchmarks have not run stays as it is.
 """
 
 from __future__ import annotations
@@ -53,7 +53,18 @@ SPECIMENS = {
     "unet": "MONAI's UNet, equal time",
     "otsu": "Otsu, smoothing and background tuned",
 }
+PICTURES = {
+    "ours": "the bundle",
+    "plain": "plain ResNet-18, equal time",
+    "forest": "forest on histograms of colours",
+}
 """What is said of each arm; the first is ours."""
+PICTURE_SETS = {
+    "dermoscopy": ("skin lesions, 7 classes", "balanced_accuracy"),
+    "blood_cells": ("blood cells, 8 classes", "accuracy"),
+    "fundus": ("retinopathy, 5 grades", "kappa"),
+}
+"""What is said of each set of pictures, and the figure that is compared."""
 PLACES = {
     "mri": ("mri-unet", "mri-voxresnet", "mri-default-mri-unet", "mri-default-mri-voxresnet"),
     "ct": ("ct",),
@@ -155,6 +166,31 @@ def comparison_table(row: Row, names: dict[str, str], figure: str) -> str:
     return "\n".join(lines)
 
 
+def pictures_table(row: Row) -> str:
+    """Three figures of each arm on each set, and what the bundle is ahead by in the one that counts there."""
+    lines = [
+        "| set | arm | CPU s a fold | accuracy | balanced accuracy | quadratic kappa | the bundle is ahead by |",
+        "| --- | --- | ---: | --- | --- | --- | --- |",
+    ]
+    for name, one in row.items():
+        said, counts = PICTURE_SETS[name]
+        for arm, label in PICTURES.items():
+            values = one[arm]
+            kappa = _estimate(values["kappa"]) if counts == "kappa" else ""
+            ahead = values.get("ours_is_ahead_by")
+            cells = [
+                f"{said}, {one['cases']} pictures, {one['folds']} folds" if arm == "ours" else "",
+                label,
+                f"{values['cpu_seconds']:.0f}",
+                _estimate(values["accuracy"]),
+                _estimate(values["balanced_accuracy"]),
+                kappa,
+                f"{_estimate(ahead[counts])} ({counts.replace('_', ' ')})" if ahead else "",
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def _estimate(value: Row) -> str:
     return "{:.3f} ({:.3f} to {:.3f})".format(value["mean"], *value["interval"])
 
@@ -182,6 +218,7 @@ def tables(folder: Path) -> dict[str, str]:
         "adrenal": ("adrenal", adrenal_table),
         "adrenal-holdout": ("holdout/adrenal", adrenal_table),
         "nodules": ("lung_nodule", lambda row: comparison_table(row["summary"], NODULES, "mean AUC of five folds")),
+        "pictures": ("pictures", pictures_table),
         "nodule-masks": ("nodule_segmentation", lambda row: comparison_table(row, NODULE_MASKS, "mean Dice")),
         "specimens": ("hep2_specimen", lambda row: comparison_table(row, SPECIMENS, "mean Dice")),
     }
