@@ -58,7 +58,7 @@ from medresnet3d.workflows.evaluate import evaluate
 from medresnet3d.workflows.train import train
 
 Array = NDArray[np.float64]
-FOLDS, HOLDOUT = 3, 4
+FOLDS, HOLDOUT = 5, 4
 FLIPS = ((), (2,), (3,), (2, 3))
 WIDTH = 0.25
 BINS = 8
@@ -77,9 +77,26 @@ class Pictures:
 
 
 SETS = {
-    "dermoscopy": Pictures("skin_lesion_ensemble", 96, 48, 60),
-    "blood_cells": Pictures("leukocyte_hierarchical_resnet", 128, 40, 60),
-    "fundus": Pictures("retinopathy_screening_resnet", 224, 60, 80),
+    "dermoscopy": Pictures("skin_lesion_ensemble", 64, 50, 50),
+    "blood_cells": Pictures("leukocyte_hierarchical_resnet", 128, 40, 60, {"raised": 0.0, "noise": 0.0}),
+    "fundus": Pictures(
+        "retinopathy_screening_resnet",
+        224,
+        60,
+        60,
+        {
+            "image_size": 224,
+            "augmentation": "strong",
+            "augmentation_mode": "batched",
+            "jitter": 0.2,
+            "balance": 1.0,
+            "batch_size": 32,
+            "weight_decay": 0.05,
+            "loss": {"label_smoothing": 0.1},
+            "precision": "auto",
+            "train::trainer::average_weights": 0.99,
+        },
+    ),
 }
 
 

@@ -171,6 +171,7 @@ def picture_training(
             *(variations if chain else ()),
             *([RandPackVersionsd("image", covers)] if covers else []),
             _normalise(max(1, len(versions)) * max(1, len(covers))),
+            EnsureTyped("image", track_meta=False),
             *carried_out(chain, augmentation_mode),
             EnsureTyped("image", track_meta=False),
         ]

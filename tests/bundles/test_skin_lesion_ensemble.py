@@ -39,13 +39,14 @@ def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> Non
     )
     shared = (
         *("size", "members", "archs", "activation", "normalisation", "dropout", "dropconnect", "num_classes"),
-        *("rule", "joint", "image_sizes", "image_size", "precision", "network_def"),
+        *("rule", "joint", "image_sizes", "image_size", "flips", "precision", "network_def"),
     )
     assert {key: train_config[key] for key in shared} == {key: inference[key] for key in shared}
     assert train_config["validate"]["preprocessing"] == inference["preprocessing"]
+    assert train_config["validate"]["inferer"] == inference["inferer"]
 
 
-@pytest.mark.parametrize(("size", "parameters"), [("slim", 12_684_388), ("paper", 220_406_124)])
+@pytest.mark.parametrize(("size", "parameters"), [("slim", 2_983_508), ("paper", 220_461_948)])
 def test_the_published_size_is_one_id_away(size: str, parameters: int) -> None:
     with torch.device("meta"):
         network = load_config(BUNDLE, ("inference.json",), {"size": size}).get_parsed_content("network_def")
