@@ -94,7 +94,7 @@ def picture_augmentation(strength: str = "light") -> list[MapTransform]:
 
     Args:
         strength: ``none``; ``light`` (flips, right-angle turns); ``medium`` and ``strong`` (turns by any angle, a tenth
-            or a fifth of scaling, shear and shift, in half or all of the pictures).
+            or a fifth of scaling and half of that of shear, in half or all of the pictures).
 
     Raises:
         ConfigError: if the strength is unknown.
