@@ -67,7 +67,15 @@ RESAMPLES = 5000
 
 @dataclass(frozen=True)
 class Pictures:
-    """A set, the bundle that learns it, and what differs from the bundle's own settings."""
+    """A set of pictures.
+
+    Args:
+        bundle: what learns it.
+        size: pixels along each side for the plain network.
+        epochs: of the bundle, in a fold.
+        final_epochs: of what ships.
+        recipe: what differs from the bundle's own settings.
+    """
 
     bundle: str
     size: int
@@ -77,7 +85,7 @@ class Pictures:
 
 
 SETS = {
-    "dermoscopy": Pictures("skin_lesion_ensemble", 64, 50, 50),
+    "dermoscopy": Pictures("skin_lesion_ensemble", 128, 50, 50),
     "blood_cells": Pictures("leukocyte_hierarchical_resnet", 128, 40, 60, {"raised": 0.0, "noise": 0.0}),
     "fundus": Pictures(
         "retinopathy_screening_resnet",
