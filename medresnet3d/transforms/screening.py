@@ -9,7 +9,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
-from medresnet3d.metrics.screening import screening_scores
+from medresnet3d.errors import DataError
 
 
 class ScreeningScored(MapTransform):
@@ -35,8 +35,10 @@ class ScreeningScored(MapTransform):
         """Give a copy of ``data`` with the score."""
         item = dict(data)
         for key in self.key_iterator(item):
-            probabilities = torch.as_tensor(item[key]).double().flatten().cpu().numpy()
-            score = float(screening_scores(probabilities, self.from_grade))
+            probabilities = torch.as_tensor(item[key]).double().flatten()
+            if not 1 <= self.from_grade < len(probabilities):
+                raise DataError(f"Screening from grade {self.from_grade} is impossible with {len(probabilities)}.")
+            score = float(probabilities[self.from_grade :].sum())
             screening = {"score": round(score, 6), "from_grade": self.from_grade}
             item["details"] = {**item.get("details", {}), "screening": screening}
         return item
