@@ -173,19 +173,18 @@ def on_the_grid(dense: torch.Tensor, photograph: Photograph) -> NDArray[np.float
 
 
 CHANNELS = {"green": (0, 1, 0), "brightness": (1 / 3, 1 / 3, 1 / 3), "red and green": (0.5, 0.5, 0)}
-BACKGROUNDS = (10.0, 25.0, 50.0)  # radius of the median filter (at a quarter of the size) in pixels
+BACKGROUNDS = (10.0, 25.0, 50.0)  # of the Gaussian that tells the brightness around a pixel, in pixels
 SMOOTHINGS = (0.0, 1.5)
 
 
 def threshold_map(photograph: Photograph, channel: str, background: float, smoothing: float) -> NDArray[np.float32]:
-    """Brightness above the local median, (i, j), from 0 to 1."""
+    """Brightness above that of the surroundings, (i, j), from 0 to 1."""
     image = photograph["colours"].astype(np.float32) / 255
     grey = np.tensordot(np.array(CHANNELS[channel], dtype=np.float32), image, 1)
     inside = field_of_view(photograph["colours"])
     filled = np.where(inside, grey, np.median(grey[inside]))
-    low = ndimage.median_filter(filled[::4, ::4], size=2 * round(background / 4) + 1)
-    base = np.stack([np.repeat(row, 4) for row in low]).repeat(4, 0)[: grey.shape[0], : grey.shape[1]]
-    above = grey - ndimage.gaussian_filter(base, 3)
+    low = ndimage.gaussian_filter(filled[::2, ::2], background / 2)
+    above = grey - low.repeat(2, 0).repeat(2, 1)[: grey.shape[0], : grey.shape[1]]
     if smoothing:
         above = ndimage.gaussian_filter(above, smoothing)
     depth = ndimage.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
@@ -209,7 +208,7 @@ def best_threshold(known: list[Photograph]) -> tuple[str, float, float]:
     """Channel, background and smoothing of the best average precision."""
     scores = {}
     for choice in product(CHANNELS, BACKGROUNDS, SMOOTHINGS):
-        counts = [histogram(threshold_map(one, *choice), one["truth"]) for one in known[::2]]
+        counts = [histogram(threshold_map(one, *choice), one["truth"]) for one in known[::3]]
         scores[choice] = average_precision(np.sum(counts, axis=0))
     return max(scores, key=lambda choice: scores[choice])
 
