@@ -47,7 +47,10 @@ def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> Non
 
 @pytest.mark.parametrize(
     ("overrides", "trunks", "parameters"),
-    [({}, 4, 1_242_984), ({"size": "paper", "arch": "resnet152"}, 12, 697_807_656)],
+    [
+        ({}, 4, 1_242_984),
+        pytest.param({"size": "paper", "arch": "resnet152"}, 12, 697_807_656, marks=pytest.mark.slow),
+    ],
 )
 def test_the_published_size_is_one_id_away(overrides: dict[str, Any], trunks: int, parameters: int) -> None:
     with torch.device("meta"):
