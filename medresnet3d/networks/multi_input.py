@@ -50,8 +50,8 @@ class MultiInputClassifier(nn.Module):
         self.classifier = LinearHead(width, num_classes)
         nn.init.zeros_(self.classifier.bias)
 
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Joined features in front of the last layer, (B, F * inputs)."""
+    def input_features(self, x: Tensor) -> list[Tensor]:
+        """Features of each input by its trunk, (B, F) each."""
         parts = torch.split(x, self.channels, dim=1)
         features: list[Tensor] = []
         if self.shared:
@@ -60,11 +60,37 @@ class MultiInputClassifier(nn.Module):
         else:
             for number, trunk in enumerate(self.trunks):
                 features.append(trunk.forward_features(parts[number]))  # type: ignore[operator]
-        return self.dropout(torch.cat(features, dim=1))
+        return features
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Joined features in front of the last layer, (B, F * inputs)."""
+        return self.dropout(torch.cat(self.input_features(x), dim=1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits, (B, num_classes)."""
         return self.classifier(self.forward_features(x))
+
+
+class TrunkClassifiers(nn.Module):
+    """The trunks of a :class:`MultiInputClassifier`, each with a last layer of its own, to train them before they join.
+
+    Args:
+        network: its trunks are shared, so what they learn here they know there.
+        num_classes: number of logits of each trunk.
+
+    Shapes: (B, sum(channels), ...) to a list of (B, num_classes) logits, one for each input.
+    """
+
+    def __init__(self, network: MultiInputClassifier, num_classes: int = 2) -> None:
+        super().__init__()
+        self.network = network
+        width = network.classifier.in_features // len(network.channels)
+        self.classifiers = nn.ModuleList(LinearHead(width, num_classes) for _ in network.channels)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Logits of each trunk."""
+        features = self.network.input_features(x)
+        return [classifier(each) for classifier, each in zip(self.classifiers, features, strict=True)]
 
 
 def build_multi_input(

@@ -1,14 +1,19 @@
-"""Dermoscopy: the colour of the light and hairs taken out of a picture of skin."""
+"""Dermoscopy: the colour of the light and hairs taken out of a picture of skin, and other versions of it by name."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from skimage.filters import sobel
 from skimage.measure import block_reduce
 from skimage.morphology import dilation, disk
 from skimage.restoration import inpaint_biharmonic
 
+from medresnet3d.names import require_name
+from medresnet3d.transforms.contrast import CLAHE
 from medresnet3d.transforms.keyed import Keyed
 from medresnet3d.transforms.pictures import Array, PictureTransform, require_colour
 
@@ -115,6 +120,37 @@ class HairRemovald(Keyed):
     """Dictionary version of :class:`HairRemoval`."""
 
     array_class = HairRemoval
+
+
+class EdgeStrength(PictureTransform):
+    """Sobel's gradient of each colour: 0 where it is flat, 1 across a step from black to white."""
+
+    def change(self, picture: Array) -> Array:
+        """See :class:`medresnet3d.transforms.pictures.PictureTransform`."""
+        return np.stack([sobel(colour) for colour in picture]).astype(np.float32)
+
+
+VERSIONS: dict[str, Callable[[], PictureTransform] | None] = {
+    "rgb": None,
+    "grey_world": GreyWorld,
+    "hair_removed": HairRemoval,
+    "clahe": CLAHE,
+    "edges": EdgeStrength,
+}
+"""Versions of a picture by their names; ``None`` is the picture itself."""
+
+
+def skin_versions(names: Sequence[str]) -> list[PictureTransform | None]:
+    """Transforms for :class:`medresnet3d.transforms.channel_packing.PackVersionsd`, by their names.
+
+    Args:
+        names: keys of :data:`VERSIONS`, in the order of the channels; a name may come twice.
+
+    Raises:
+        ConfigError: for an unknown name.
+    """
+    makers = [VERSIONS[require_name("Version", name, VERSIONS)] for name in names]
+    return [None if maker is None else maker() for maker in makers]
 
 
 def _line(angle: float, length: int) -> NDArray[np.bool_]:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from medresnet3d.errors import ConfigError
-from medresnet3d.networks.multi_input import MultiInputClassifier, build_multi_input
+from medresnet3d.networks.multi_input import MultiInputClassifier, TrunkClassifiers, build_multi_input
 from tests.networks.base import ClassifierSuite
 
 
@@ -40,6 +40,22 @@ def test_each_trunk_sees_its_own_channels() -> None:
         changed = image.clone()
         changed[:, 1] = 0
         assert torch.equal(net.forward_features(image)[:, :128], net.forward_features(changed)[:, :128])
+
+
+@pytest.mark.parametrize("share", [False, True])
+def test_trunks_learn_apart_and_the_network_knows_it(share: bool) -> None:
+    torch.manual_seed(0)
+    network = build_multi_input("resnet10", 2, in_channels=1, size="slim", share_weights=share)
+    apart = TrunkClassifiers(network, 3).train()
+    image = torch.rand(4, 2, 32, 32, requires_grad=True)
+    outputs = apart(image)
+    assert [tuple(each.shape) for each in outputs] == [(4, 3)] * 2
+    for number, logits in enumerate(outputs):
+        (gradient,) = torch.autograd.grad(logits.square().sum(), image, retain_graph=True)
+        assert gradient[:, number].abs().sum() > 0 and gradient[:, 1 - number].abs().sum() == 0
+    sum(each.square().sum() for each in outputs).backward()
+    assert all(parameter.grad is not None for parameter in network.trunks.parameters())
+    assert all(parameter.grad is None for parameter in network.classifier.parameters())
 
 
 def test_neither_one_trunk_nor_one_each_is_refused() -> None:

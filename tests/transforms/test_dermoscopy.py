@@ -10,8 +10,15 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from medresnet3d.data.phantoms.pictures import skin
-from medresnet3d.errors import DataError
-from medresnet3d.transforms.dermoscopy import GreyWorld, HairRemoval, ShadesOfGrey
+from medresnet3d.errors import ConfigError, DataError
+from medresnet3d.transforms.dermoscopy import (
+    VERSIONS,
+    EdgeStrength,
+    GreyWorld,
+    HairRemoval,
+    ShadesOfGrey,
+    skin_versions,
+)
 from medresnet3d.transforms.load import LoadVolumed
 
 channel = st.floats(0.4, 1.0)
@@ -95,3 +102,21 @@ def test_real_dermoscopy(realdata: Path) -> None:
     assert spread[1] < 0.5 * spread[0]
     shares = [HairRemoval().hairs(np.asarray(each)[..., 0] / 255).mean() for each in pictures]
     assert np.median(shares) < 0.05 and max(shares) > 0.01
+
+
+def test_edges_are_where_the_picture_changes() -> None:
+    picture = np.zeros((3, 8, 8), np.float32)
+    picture[0, :, 4:] = 1
+    edges = EdgeStrength()(picture)
+    assert edges.shape == picture.shape and edges.dtype == np.float32
+    np.testing.assert_allclose(edges[0, :, [3, 4]], 1, atol=0.3)
+    assert edges[0, :, :2].max() == edges[1:].max() == 0
+
+
+def test_every_version_has_a_name_and_keeps_the_size() -> None:
+    picture = skin(32, hairs=2, seed=0).picture
+    for name, version in zip(VERSIONS, skin_versions(list(VERSIONS)), strict=True):
+        assert (version is None) == (name == "rgb")
+        assert version is None or version(picture).shape == picture.shape
+    with pytest.raises(ConfigError, match="Did you mean 'grey_world'"):
+        skin_versions(["gray_world"])
