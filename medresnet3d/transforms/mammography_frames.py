@@ -123,8 +123,8 @@ class FindingCropd(MapTransform):
             raise DataError(
                 f"{name}: `{self.position_key}` is {given!r}; give x, y, z in mm (RAS+) of a point on the picture."
             )
-        spacing = np.linalg.norm(affine[:3, :2], axis=0)
-        return _square(pixel + 0.5, self.point_size_mm / spacing)
+        edges = np.asarray(self.point_size_mm / np.linalg.norm(affine[:3, :2], axis=0), dtype=np.float64)
+        return _square(pixel + 0.5, edges)
 
 
 def _numbers(given: Any, count: int) -> NDArray[np.float64] | None:
