@@ -123,8 +123,8 @@ class FindingCropd(MapTransform):
             raise DataError(
                 f"{name}: `{self.position_key}` is {given!r}; give x, y, z in mm (RAS+) of a point on the picture."
             )
-        edges = np.asarray(self.point_size_mm / np.linalg.norm(affine[:3, :2], axis=0), dtype=np.float64)
-        return _square(pixel + 0.5, edges)
+        edges = self.point_size_mm / np.linalg.norm(affine[:3, :2], axis=0)
+        return _square(np.asarray(pixel + 0.5, np.float64), np.asarray(edges, np.float64))
 
 
 def _numbers(given: Any, count: int) -> NDArray[np.float64] | None:
