@@ -24,15 +24,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from medresnet3d.data.dataset import SeededDataset
-from medresnet3d.engines.checkpoint import load_checkpoint, save_checkpoint
-from medresnet3d.engines.device import rank
 from medresnet3d.engines.kernels import DrawKernels, multiply_adds, read_kernels, spread_of_kernels, write_kernels
-from medresnet3d.engines.logs import write_metrics
 from medresnet3d.engines.staged import FitStage, Stage
+from medresnet3d.engines.swarm_run import run_swarm
 from medresnet3d.errors import ConfigError, DataError
 from medresnet3d.names import require_name
 from medresnet3d.optimizers.swarm import PSO
-from medresnet3d.progress import Progress
 
 PSO_KERNELS = "pso"
 CHOICES = (PSO_KERNELS, "random", "gaussian")
@@ -132,29 +129,17 @@ class KernelSearch:
         device = next(network.parameters()).device
         images, labels = images.to(device), labels.to(device)
         swarm = self._swarm(network)
-        history: list[dict[str, float]] = []
-        state = folder / "swarm.pt"
-        if state.is_file():
-            kept = load_checkpoint(state)
-            swarm.load_state_dict(kept["swarm"])
-            history = list(kept["history"])
-        with Progress("kernels", self.iterations - swarm.iteration) as progress:
-            while swarm.iteration < self.iterations:
-                values = [self._measure(network, position, images, labels)[2] for position in swarm.ask()]
-                swarm.tell(values)
-                best = swarm.best.fitness
-                history.append({"iteration": swarm.iteration, "best": best, "mean": float(np.mean(values))})
-                if rank() == 0:
-                    save_checkpoint({"swarm": _as_arrays(swarm.state_dict()), "history": history}, state)
-                progress.advance(status=f"cross-entropy {best:.4g}")
-        if not math.isfinite(swarm.best.fitness):
-            raise DataError("No position of the swarm has a finite loss; look at the images' values.")
-        weight, bias, _ = self._measure(network, swarm.best.position, images, labels)
+        best = run_swarm(
+            swarm,
+            lambda position: self._measure(network, position, images, labels)[2],
+            folder,
+            "kernels",
+            "cross-entropy",
+        )
+        weight, bias, _ = self._measure(network, best.position, images, labels)
         with torch.no_grad():
             head.weight.copy_(weight)
             head.bias.copy_(bias)
-        if rank() == 0:
-            write_metrics(history, folder / "search.csv")
 
     def _swarm(self, network: nn.Module) -> PSO:
         start, unit = read_kernels(network), spread_of_kernels(network)
@@ -203,11 +188,6 @@ def mini_set(dataset: Any, transform: Callable[[Any], Any] | None, number: int, 
     images = [cases[index]["image"] for index in range(len(cases))]
     plain = [each.as_tensor() if isinstance(each, MetaTensor) else each for each in images]
     return torch.stack(plain), torch.tensor([int(item["label"]) for item in chosen])
-
-
-def _as_arrays(state: dict[str, Any]) -> dict[str, Any]:
-    """The state of a swarm with its long lists as arrays, which are kept in a tenth of the time."""
-    return {name: np.asarray(value) if isinstance(value, list) else value for name, value in state.items()}
 
 
 def kernel_stages(

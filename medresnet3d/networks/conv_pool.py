@@ -22,7 +22,7 @@ KERNEL = 5
 
 
 class ConvPool(ClassifierBase):
-    """Convolution without padding, activation and mean over 2 places, once for each entry of ``kernels``.
+    """Convolution, activation and mean over 2 places, once for each entry of ``kernels``.
 
     "6c-2s-12c-2s" for 28 x 28 pixels and one channel has maps of 24, 12, 8 and 4 pixels, 1,950 weights in its kernels
     and 2,354 parameters in all. An image of another size is pooled to as many places in front of the last layer.
@@ -33,6 +33,8 @@ class ConvPool(ClassifierBase):
         in_channels: channels of the image.
         num_classes: number of logits.
         pool_size: edge of the feature map in front of the last layer.
+        kernel_size: edge of the kernels.
+        padded: keep the size in each convolution, so that three or four fit a small image.
         options: see :class:`~medresnet3d.networks.classifier_base.ClassifierBase`; ``stem_stride`` is not used. There
             is no normalisation by default.
 
@@ -49,9 +51,12 @@ class ConvPool(ClassifierBase):
         num_classes: int = 2,
         *,
         pool_size: int = 4,
+        kernel_size: int = KERNEL,
+        padded: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(spatial_dims, **options)
+        self.kernel_size, self.padding = kernel_size, kernel_size // 2 if padded else 0
         blocks, channels = [], in_channels
         for published in kernels:
             out = scaled(published, self.width)
@@ -66,7 +71,7 @@ class ConvPool(ClassifierBase):
     def _block(self, channels: int, out: int) -> nn.Sequential:
         norm = [] if self.layers.norm == "" else [self.layers.normalisation(out)]
         return nn.Sequential(
-            self.layers.conv(channels, out, KERNEL, padding=0, bias=True),
+            self.layers.conv(channels, out, self.kernel_size, padding=self.padding, bias=True),
             *norm,
             self.layers.activation(out),
             Pool[Pool.AVG, self.layers.spatial_dims](kernel_size=2),
@@ -80,3 +85,36 @@ class ConvPool(ClassifierBase):
     def feature_map(self, x: torch.Tensor) -> torch.Tensor:
         """Feature maps in front of the pooling, (B, F, ...)."""
         return self.features(x)
+
+
+def build_small_cnn(
+    filters: Sequence[int] = (8, 12, 16),
+    kernel_size: int = 3,
+    spatial_dims: int = 2,
+    in_channels: int = 3,
+    num_classes: int = 2,
+    *,
+    pool_size: int = 2,
+    **options: Any,
+) -> ConvPool:
+    """A :class:`ConvPool` with padded convolutions, small enough for all its weights to be searched by a swarm.
+
+    Args:
+        filters: number of kernels of each convolution; each one halves the image, 32 pixels take up to four.
+        kernel_size: edge of the kernels, odd.
+        spatial_dims: 2 or 3.
+        in_channels: channels of the image.
+        num_classes: number of logits.
+        pool_size: edge of the feature map in front of the last layer.
+        **options: see :class:`~medresnet3d.networks.classifier_base.ClassifierBase`.
+    """
+    return ConvPool(
+        filters,
+        spatial_dims,
+        in_channels,
+        num_classes,
+        pool_size=pool_size,
+        kernel_size=kernel_size,
+        padded=True,
+        **options,
+    )

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from medresnet3d.networks.classifier import build_classifier
-from medresnet3d.networks.conv_pool import ConvPool
+from medresnet3d.networks.conv_pool import ConvPool, build_small_cnn
 from medresnet3d.networks.transfer import freeze_depths
 from tests.networks.base import ClassifierSuite
 
@@ -47,3 +47,13 @@ def test_stages_can_be_frozen_by_name() -> None:
     network.freeze(freeze_depths(network)["stem"])
     frozen = {name.split(".")[1] for name, p in network.named_parameters() if not p.requires_grad}
     assert frozen == {"0"}
+
+
+@pytest.mark.parametrize(("filters", "kernel_size"), [((8, 12, 16), 3), ((6, 8, 8, 8), 5)])
+def test_padded_convolutions_let_three_or_four_halve_32_pixels(filters: tuple[int, ...], kernel_size: int) -> None:
+    network = build_small_cnn(filters, kernel_size).eval()
+    with torch.no_grad():
+        assert network.feature_map(torch.rand(1, 3, 32, 32)).shape == (1, filters[-1], *[32 >> len(filters)] * 2)
+    kernels = sum(p.numel() for p in network.parameters() if p.ndim == 4)
+    pairs = zip((3, *filters), filters, strict=False)
+    assert kernels == kernel_size**2 * sum(given * made for given, made in pairs)
