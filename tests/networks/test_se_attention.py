@@ -29,6 +29,7 @@ class TestAttentionDenseNet(ClassifierSuite):
 
 
 class TestAttentionInceptionV4(ClassifierSuite):
+    dims = (2,)  # in 3D it is costly; its gates are tested there below, and its base has a suite of its own
     size, odd_size = 40, (43, 41, 39)
     learning_rate = 1e-2
     counts = (({"spatial_dims": 2, "in_channels": 3, "num_classes": 4, "width": 1.0}, 43_467_780),)
@@ -46,7 +47,9 @@ def pair(arch: str, spatial_dims: int, **options: Any) -> tuple[nn.Module, nn.Mo
     return AttentionInceptionV4(spatial_dims, **shared, **options), InceptionV4(spatial_dims, **shared)
 
 
-@pytest.mark.parametrize(("arch", "spatial_dims"), [("densenet", 2), ("densenet", 3), ("inception", 2)])
+@pytest.mark.parametrize(
+    ("arch", "spatial_dims"), [("densenet", 2), ("densenet", 3), ("inception", 2), ("inception", 3)]
+)
 def test_with_all_gates_at_1_it_is_the_network_without_attention_bit_by_bit(
     arch: str, spatial_dims: int, tmp_path: Path
 ) -> None:
