@@ -79,7 +79,7 @@ class MuDeRN(FittedModule):
                 f"{len(trunks)} trunks for share {share!r} of {magnifications} magnifications; give {wanted}."
             )
         self.decision = require_name("Decision", decision, DECISIONS)
-        self.magnifications, self.types, self.grid = magnifications, tuple(types), tuple(grid)
+        self.magnifications, self.types, self.grid = magnifications, tuple(types), (int(grid[0]), int(grid[1]))
         features = trunks[0].classifier.in_features
         heads = [trunks[0].make_classifier(features, count) for _ in range(magnifications) for count in (2, *types)]
         self.heads = nn.ModuleList(heads)
@@ -97,7 +97,8 @@ class MuDeRN(FittedModule):
             magnification: 0 to M - 1.
         """
         image = x[:, 3 * magnification : 3 * magnification + 3]
-        found, features = [], torch.empty(0)
+        found: list[Tensor] = []
+        features = torch.empty(0)
         for question in range(QUESTIONS):
             place = trunk_of(magnification, question, len(self.trunks), self.magnifications)
             if question == 0 or len(self.trunks) > self.magnifications:
@@ -109,7 +110,8 @@ class MuDeRN(FittedModule):
     def _patches(self, trunk: Any, image: Tensor) -> Tensor:
         """Features of each patch, (B, patches, F)."""
         maps = F.adaptive_avg_pool2d(trunk.feature_map(image), self.grid)
-        return trunk.dropout(maps.flatten(2).transpose(1, 2))  # type: ignore[no-any-return]
+        features: Tensor = trunk.dropout(maps.flatten(2).transpose(1, 2))
+        return features
 
     def present(self, x: Tensor) -> Tensor:
         """Which magnifications are there, (B, M), bool."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ from medresnet3d.data.preparation.mimics import write_picture, write_table
 from medresnet3d.data.preparation.prepare import prepare
 from medresnet3d.errors import ConfigError
 
-Array = npt.NDArray[np.float64]
+Array = npt.NDArray[Any]
 CLASSES = ("no tumour", "tumour")
 
 
@@ -43,17 +44,17 @@ def breast_slice(
     rows, columns = np.indices(size)
     y, x = rows / size[0], (columns - size[1] / 2) / (size[1] / 2)
     depth = 0.85 - 0.8 * x**2 * rng.uniform(0.8, 1.1)  # of the skin below the chest wall, by column
-    breast = (y < depth) & (y > 0.12)
+    breast: Array = (y < depth) & (y > 0.12)
     gland = ndimage.gaussian_filter(breast.astype(float), 0.06 * size[0])
     gland *= 0.5 + 0.35 * _noise(rng, size, 0.05) + 0.3 * _noise(rng, size, 0.12)
-    image = np.where(breast, 0.14 + 0.2 * gland.clip(0, 1.2), 0.02)
+    image: Array = np.where(breast, 0.14 + 0.2 * gland.clip(0, 1.2), 0.02)
     image += 0.25 * np.exp(-(((y - 0.1) / 0.03) ** 2))  # chest wall
     image += 0.18 * (breast & ~ndimage.binary_erosion(breast, iterations=max(1, size[0] // 40)))  # skin
     for _ in range(int(rng.integers(1, 4))):
         image += 0.35 * _vessel(rng, y, x) * breast
     for _ in range(int(rng.integers(0, 3))):
         image += 0.2 * _mass(rng, y, x, rng.uniform(0.03, 0.06), 0.0) * breast
-    mask = np.zeros(size)
+    mask: Array = np.zeros(size)
     if tumour:
         mask = _mass(rng, y, x, rng.uniform(0.06, 0.11), 0.3)
         inner = ndimage.gaussian_filter(mask, 0.04 * size[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +52,7 @@ class Eye:
     vessels: Mask
     nerve: Mask
     fovea: tuple[float, float]
-    lesions: dict[str, Mask] = field(default_factory=dict)
+    lesions: dict[str, Mask]
 
 
 def findings_of_grade(seed: int | Sequence[int], grade: int, difficulty: float = 0.5) -> dict[str, int]:
@@ -198,8 +198,8 @@ class _Retina:
             return np.asarray(heart + self.rng.normal(0, 0.1, (count, 2)))
         if kind == "new vessels":
             return self.rng.uniform(-0.3, 0.3, (count, 2)) + np.array([0.0, OUTLOOK])
-        angle, far = self.rng.uniform(0, 2 * np.pi, count), 0.8 * np.sqrt(self.rng.uniform(0, 1, count))
-        points = np.stack([far * np.sin(angle), far * np.cos(angle)], axis=1)
+        angles, away = self.rng.uniform(0, 2 * np.pi, count), 0.8 * np.sqrt(self.rng.uniform(0, 1, count))
+        points = np.stack([away * np.sin(angles), away * np.cos(angles)], axis=1)
         blind = np.hypot(points[:, 0], points[:, 1] - OUTLOOK) < 0.2
         points[blind, 1] *= -1
         return points

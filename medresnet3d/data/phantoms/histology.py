@@ -137,8 +137,8 @@ def _nuclei(rng: np.random.Generator, look: Tissue, epithelium: Array, pixel: fl
     if density.sum() > MOST_NUCLEI:  # too small to be told apart
         return np.asarray(1.1 * density / density.max() * (0.8 + 0.2 * rng.random(density.shape)))
     amount = np.zeros(epithelium.shape)
-    rows, columns = np.indices(epithelium.shape)
-    for row, column in np.argwhere(rng.random(density.shape) < density):
+    rows, columns = (np.asarray(axis) for axis in np.indices(epithelium.shape))
+    for row, column in np.argwhere(rng.random(density.shape) < density).tolist():
         inside = rng.random() < epithelium[row, column]
         radius = (look.nucleus * rng.lognormal(0, 0.35 if malignant else 0.1) if inside else 3.0) / pixel
         reach = int(2 + 1.5 * radius)
