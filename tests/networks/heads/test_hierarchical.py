@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from medresnet3d.errors import ConfigError
 from medresnet3d.networks.heads.hierarchical import HierarchicalHead, groups_of, log_sum_of_groups
+from tests.networks.heads.hierarchy_toy import cases, distances, fitted
 
 
 @settings(max_examples=40, deadline=None)
@@ -48,3 +50,25 @@ def test_groups_by_name_in_the_order_of_the_classes() -> None:
     assert groups_of(["monocyte", "EOSINOPHIL", "Basophil"], lineages) == [0, 1, 1]
     with pytest.raises(ConfigError, match=r"nothing of the class.* blast, but only of Eosinophil"):
         groups_of(["monocyte", "blast"], lineages)
+
+
+def test_both_arms_of_the_toy_have_about_as_many_parameters() -> None:
+    data = cases(1, 0, 0)
+    flat, tree = (
+        sum(each.numel() for each in fitted(is_tree, data, 1e-3, 0).parameters()) for is_tree in (False, True)
+    )
+    assert flat < tree < 1.1 * flat
+
+
+@pytest.mark.slow
+def test_answers_are_nearer_to_the_truth_in_the_tree_than_those_of_a_flat_network() -> None:
+    found = distances(seeds=5)
+    gain = found[:, 0] - found[:, 1]
+    half = 2.776 * gain.std(ddof=1) / np.sqrt(len(gain))
+    print(f"flat {found[:, 0].round(3)}, tree {found[:, 1].round(3)}, gain {gain.mean():.3f} +- {half:.3f}")
+    assert gain.mean() - half > 0
+
+
+def test_one_seed_of_it() -> None:
+    flat, tree = distances(seeds=1)[0]
+    assert tree < flat - 0.01
