@@ -241,12 +241,13 @@ def save(network: nn.Module, path: Path) -> None:
 
 
 def summarise(folder: Path, resamples: int = 2000) -> dict[str, Any]:
-    """Average precision over all pixels of all photographs of each arm, and what the network is ahead by."""
-    counts: dict[str, NDArray[np.int64]] = {}
+    """Average precision over all pixels of each arm, and what the network is ahead by, of the folds that both have."""
+    by_name: dict[str, dict[str, Any]] = {}
     for arm in ARMS:
         found = [json.loads(path.read_text()) for path in sorted(folder.glob(f"{arm}_fold?.json"))]
-        by_name = {name: one for fold in found for name, one in zip(fold["names"], fold["counts"], strict=True)}
-        counts[arm] = np.array([by_name[name] for name in sorted(by_name)])
+        by_name[arm] = {name: one for fold in found for name, one in zip(fold["names"], fold["counts"], strict=True)}
+    names = sorted(by_name["network"].keys() & by_name["threshold"].keys())
+    counts = {arm: np.array([by_name[arm][name] for name in names]) for arm in ARMS}
     rng = np.random.default_rng(SEED)
     drawn: dict[str, list[float]] = {arm: [] for arm in ARMS}
     for _ in range(resamples):
