@@ -45,6 +45,7 @@ from medresnet3d.data.likeness import near_duplicate_groups, picture_signs
 from medresnet3d.engines.precision import Precision
 from medresnet3d.io.atomic import atomic_path, atomic_write_text
 from medresnet3d.losses import build_loss
+from medresnet3d.metrics.segmentation import pixel_figures
 from medresnet3d.networks.dsfcn import DSFCN
 from medresnet3d.transforms.specimen import specimen_training, specimen_validation
 
@@ -166,18 +167,6 @@ def otsu_answers(known: list[Item], unseen: list[Item]) -> tuple[list[NDArray[np
     return answers, {"sigma": sigma, "background": background}
 
 
-def figures(answer: NDArray[np.bool_], truth: NDArray[np.bool_]) -> dict[str, float]:
-    """Dice, Jaccard, accuracy, sensitivity and specificity of one picture, over its pixels."""
-    both, either = (answer & truth).sum(), (answer | truth).sum()
-    return {
-        "dice": dice(answer, truth),
-        "jaccard": float(both / max(1, either)),
-        "accuracy": float((answer == truth).mean()),
-        "sensitivity": float(both / truth.sum()),
-        "specificity": float((~answer & ~truth).sum() / (~truth).sum()),
-    }
-
-
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Learn from all folds but one and measure on that one."""
     found = usable(options.data, options.out)
@@ -190,7 +179,10 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         about["parameters"] = sum(parameter.numel() for parameter in network.parameters())
         about["cpu_seconds"] = options.cpu_seconds
         answers = network_answers(network, unseen)
-    rows = [figures(answer, cells) for answer, (_, cells) in zip(answers, prepared(unseen), strict=True)]
+    rows = [
+        {"dice": dice(answer, cells), **pixel_figures(answer, cells)}
+        for answer, (_, cells) in zip(answers, prepared(unseen), strict=True)
+    ]
     cases = [{"case": item["case"], **row} for item, row in zip(unseen, rows, strict=True)]
     return {**about, "cases": cases}
 

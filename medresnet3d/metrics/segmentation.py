@@ -16,6 +16,8 @@ from medresnet3d.metrics.bootstrap import Weights, bootstrap_intervals, ratio
 from medresnet3d.metrics.estimate import Estimate
 
 METRICS = ("dice", "hd95_mm", "avd_percent", "surface_dice", "volume_difference_ml", "volume_difference_percent")
+PIXEL_METRICS = ("jaccard", "accuracy", "sensitivity", "specificity")
+"""Figures of pictures besides, which are over their pixels."""
 MEAN = "mean"
 _MARGIN = 2
 
@@ -29,6 +31,7 @@ def case_metrics(
     tolerance_mm: float = 1.0,
     case: str = "",
     patient: str = "",
+    pixels: bool = False,
 ) -> list[dict[str, Any]]:
     """Compare one label map with the truth, structure by structure.
 
@@ -45,6 +48,7 @@ def case_metrics(
         tolerance_mm: tolerance of the surface Dice, mm.
         case: name of the case, copied into the rows.
         patient: patient of the case, copied into the rows.
+        pixels: add :data:`PIXEL_METRICS`.
 
     Returns:
         One row a structure: case, patient, label, structure, dice, hd95_mm, surface_dice, volume_ml, truth_volume_ml,
@@ -66,8 +70,27 @@ def case_metrics(
         if number == 0:
             continue
         figures = _structure(predicted == number, reference == number, [float(s) for s in spacing], tolerance_mm)
+        if pixels:
+            figures |= pixel_figures(predicted == number, reference == number)
         rows.append({"case": case, "patient": patient, "label": number, "structure": name, **figures})
     return rows
+
+
+def pixel_figures(pred: NDArray[np.bool_], truth: NDArray[np.bool_]) -> dict[str, float]:
+    """Compute :data:`PIXEL_METRICS` of one structure in one picture, NaN where they are undefined.
+
+    Args:
+        pred: mask of what was found.
+        truth: mask of what is there, of the same shape.
+    """
+    both, either, there = (int(mask.sum()) for mask in (pred & truth, pred | truth, truth))
+    elsewhere = truth.size - there
+    return {
+        "jaccard": both / either if either else np.nan,
+        "accuracy": float((pred == truth).mean()),
+        "sensitivity": both / there if there else np.nan,
+        "specificity": (truth.size - either) / elsewhere if elsewhere else np.nan,
+    }
 
 
 def _array(labels: ArrayLike | torch.Tensor) -> NDArray[Any]:
@@ -150,12 +173,13 @@ def segmentation_summary(
     structures = list(dict.fromkeys(str(row["structure"]) for row in rows))
     cases = list(dict.fromkeys(str(row["case"]) for row in rows))
     owner = {str(row["case"]): row.get("patient") or str(row["case"]) for row in rows}
-    table = np.full((len(structures), len(METRICS), len(cases)), np.nan)
+    metrics = (*METRICS, *(name for name in PIXEL_METRICS if name in rows[0]))
+    table = np.full((len(structures), len(metrics), len(cases)), np.nan)
     for row in rows:
-        table[structures.index(str(row["structure"])), :, cases.index(str(row["case"]))] = [row[m] for m in METRICS]
-    keys = [(structure, metric) for structure in structures for metric in METRICS]
+        table[structures.index(str(row["structure"])), :, cases.index(str(row["case"]))] = [row[m] for m in metrics]
+    keys = [(structure, metric) for structure in structures for metric in metrics]
     if len(structures) > 1:
-        keys += [(MEAN, metric) for metric in METRICS]
+        keys += [(MEAN, metric) for metric in metrics]
 
     def statistic(weights: Weights) -> dict[str, NDArray[np.float64]]:
         known = np.isfinite(table)

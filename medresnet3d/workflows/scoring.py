@@ -158,6 +158,7 @@ class SegmentationScorer(Scorer):
             self._labels,
             case=prediction.case,
             patient=str(item.get("patient") or ""),
+            pixels=prediction.volume.source.format == "image",
         )
         self.rows += found
         return _mean_dice(found)

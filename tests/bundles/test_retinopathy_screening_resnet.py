@@ -44,7 +44,7 @@ def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> Non
     )
     shared = (
         *("arch", "size", "activation", "normalisation", "dropout", "dropconnect", "num_classes", "screening_grade"),
-        *("image_sizes", "image_size", "local_average", "prepare", "precision", "network_def"),
+        *("image_sizes", "image_size", "local_average", "preparation", "precision", "network_def"),
     )
     assert {key: train_config[key] for key in shared} == {key: inference[key] for key in shared}
     assert train_config["validate"]["preprocessing"] == inference["preprocessing"]
@@ -87,7 +87,7 @@ def test_evaluation_measures_the_screening_and_compares_it_with_binary_training(
     run: Path, manifest: Path, tmp_path: Path
 ) -> None:
     found = evaluate(run, manifest, tmp_path, device="cpu", n_boot=50)
-    assert {"auc", "screening_auc", "screening_sensitivity"} <= set(found)
+    assert {"quadratic_kappa", "screening_auc", "screening_sensitivity"} <= set(found)
     assert found.side_by_side is not None and found.side_by_side.figure == "screening_auc"
     graded, binary = found.side_by_side.entrants
     assert binary.name == "binary" and binary.difference is not None

@@ -91,3 +91,13 @@ def test_auxiliary_outputs() -> None:
     output, target = dense()
     plain = build_loss("dice_ce")(output, target)
     torch.testing.assert_close(loss([output, output], target), 1.5 * plain)
+
+
+def test_fixed_weights_of_outputs() -> None:
+    output, target = dense()
+    plain = build_loss("dice_ce")(output, target)
+    loss = build_loss("dice_ce", output_weights=[1.0, 0.5, 0.25])
+    torch.testing.assert_close(loss([output, output, output], target), 1.75 * plain)
+    torch.testing.assert_close(loss(output, target), plain)
+    with pytest.raises(ConfigError, match="fade or are fixed, not both"):
+        build_loss("dice_ce", auxiliary_steps=5, output_weights=[1.0])

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
-from torch import nn
+from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
 
 from medresnet3d.errors import ConfigError
+from medresnet3d.losses import build_loss
 from medresnet3d.losses.merged_cross_entropy import MergedCrossEntropyLoss
+from medresnet3d.metrics.paired import mean_interval
 from tests.losses.base import DenseLossSuite
 
 
@@ -45,3 +49,46 @@ def test_impossible_grades_are_named() -> None:
         MergedCrossEntropyLoss(0)
     with pytest.raises(ConfigError, match="from_grade is 5, but there are 5 grades; use 1 to 4"):
         MergedCrossEntropyLoss(5)(torch.zeros(2, 5), torch.zeros(2))
+
+
+BOUNDARY_NOISE = 1.5
+"""Deviation of the grade that a reader gives from the true severity, in grades: boundaries are where readers differ."""
+
+
+def graded(count: int, seed: int, noise: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Images (N, 144) with a faint sign of the severity in eight places, the grades that are given, the severity."""
+    generator = torch.Generator().manual_seed(seed)
+    severity = 5 * torch.rand(count, generator=generator)
+    images = torch.randn(count, 144, generator=generator)
+    images[:, :8] += 0.3 * (severity[:, None] - 2.5)
+    given = severity + noise * torch.randn(count, generator=generator)
+    return images, given.clamp(0, 4.999).long(), severity
+
+
+def screening_auc(loss: nn.Module, rate: float, seed: int, images: int) -> float:
+    """Train a small network on noisy grades, and measure how well its score tells severity of 1 or more."""
+    torch.manual_seed(seed)
+    network = nn.Sequential(nn.Linear(144, 16), nn.ReLU(), nn.Linear(16, 5))
+    known, labels, _ = graded(150, 100 + seed, BOUNDARY_NOISE)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=0.01)
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss(network(known), labels).backward()
+        optimizer.step()
+    unseen, _, severity = graded(2000, images + seed, 0.0)
+    with torch.no_grad():
+        score = network(unseen).softmax(1)[:, 1:].sum(1)
+    return float(roc_auc_score(severity >= 1, score))
+
+
+def test_with_noisy_boundaries_training_on_all_grades_screens_better_than_training_on_yes_or_no() -> None:
+    """Same network, steps and data; each chooses its learning rate on images of its own; five seeds."""
+    arms = {"grades": build_loss("cross_entropy"), "binary": build_loss("merged_cross_entropy", from_grade=1)}
+    found = {}
+    for name, loss in arms.items():
+        rates = (0.003, 0.01, 0.03)
+        best = max(rates, key=lambda rate: sum(screening_auc(loss, rate, seed, 5000) for seed in range(5)))
+        found[name] = np.array([screening_auc(loss, best, seed, 9000) for seed in range(5)])
+    difference = mean_interval(found["grades"] - found["binary"])
+    print(f"grades {found['grades'].mean():.3f}, binary {found['binary'].mean():.3f}, difference {difference}")
+    assert difference.low is not None and difference.low > 0

@@ -5,9 +5,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn import metrics as sk
 
 from medresnet3d.errors import DataError
 from medresnet3d.metrics import case_metrics, segmentation_summary, summary_notes
+from medresnet3d.metrics.segmentation import PIXEL_METRICS, pixel_figures
 
 LABELS = ["background", "one", "two"]
 
@@ -125,3 +127,28 @@ def test_unusable_input_is_refused() -> None:
         case_metrics(np.zeros((4, 4, 4)), np.zeros((4, 4, 4)), (1, 0, 1), LABELS)
     with pytest.raises(DataError, match="no case"):
         segmentation_summary([])
+
+
+def test_pixel_figures_are_those_of_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    truth, pred = rng.uniform(size=(2, 9, 11)) < 0.3
+    found, pairs = pixel_figures(pred, truth), (truth.ravel(), pred.ravel())
+    assert found["jaccard"] == pytest.approx(sk.jaccard_score(*pairs))
+    assert found["accuracy"] == pytest.approx(sk.accuracy_score(*pairs))
+    assert found["sensitivity"] == pytest.approx(sk.recall_score(*pairs))
+    assert found["specificity"] == pytest.approx(sk.recall_score(*pairs, pos_label=0))
+    nothing = np.zeros_like(truth)
+    undefined = pixel_figures(nothing, nothing)
+    assert np.isnan(undefined["jaccard"]) and np.isnan(undefined["sensitivity"]) and undefined["specificity"] == 1
+
+
+def test_pixel_figures_are_summarised_where_they_were_asked_for() -> None:
+    maps = np.random.default_rng(1).integers(0, 2, (4, 6, 6, 1))
+    rows = [
+        row
+        for case in range(3)
+        for row in case_metrics(maps[case], maps[3], (1, 1, 1), ["no", "cell"], case=str(case), pixels=True)
+    ]
+    summary = segmentation_summary(rows, n_boot=20)["cell"]
+    for name in PIXEL_METRICS:
+        assert summary[name].value == pytest.approx(np.mean([row[name] for row in rows]))
