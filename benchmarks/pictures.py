@@ -85,7 +85,7 @@ class Pictures:
 
 
 SETS = {
-    "dermoscopy": Pictures("skin_lesion_ensemble", 128, 50, 50),
+    "dermoscopy": Pictures("skin_lesion_ensemble", 128, 48, 48),
     "blood_cells": Pictures("leukocyte_hierarchical_resnet", 128, 40, 60, {"raised": 0.0, "noise": 0.0}),
     "fundus": Pictures(
         "retinopathy_screening_resnet",
@@ -318,15 +318,16 @@ def over_all(score: Any, label: Any) -> dict[str, float]:
 
 
 def summarise(folder: Path, name: str) -> dict[str, Any]:
-    """Figures of each arm on all folds that every arm has answered, and what ours is ahead by."""
-    found = {arm: sorted((folder / name).glob(f"{arm}_fold?.json")) for arm in PICTURES}
+    """Figures of each arm that has run, on all folds that every such arm has answered, and what ours is ahead by."""
+    listed = {arm: sorted((folder / name).glob(f"{arm}_fold?.json")) for arm in PICTURES}
+    found = {arm: paths for arm, paths in listed.items() if paths}
+    if "ours" not in found:
+        return {}
     common = set.intersection(*({path.stem[-1] for path in paths} for paths in found.values()))
     summary: dict[str, Any] = {"folds": len(common)}
     measured = {}
     for arm, paths in found.items():
         files = [json.loads(path.read_text()) for path in paths if path.stem[-1] in common]
-        if not files:
-            return {}
         score = np.concatenate([file["score"] for file in files])
         label = np.concatenate([file["label"] for file in files])
         patients = [patient for file in files for patient in file["patient"]]

@@ -175,11 +175,13 @@ def pictures_table(row: Row) -> str:
     for name, one in row.items():
         said, counts = PICTURE_SETS[name]
         for arm, label in PICTURES.items():
+            if arm not in one:
+                continue
             values = one[arm]
             kappa = _estimate(values["kappa"]) if counts == "kappa" else ""
             ahead = values.get("ours_is_ahead_by")
             cells = [
-                f"{said}, {one['cases']} pictures, {one['folds']} folds" if arm == "ours" else "",
+                f"{said}, {one['cases']} pictures, {one['folds']} of 5 folds" if arm == "ours" else "",
                 label,
                 f"{values['cpu_seconds']:.0f}",
                 _estimate(values["accuracy"]),
