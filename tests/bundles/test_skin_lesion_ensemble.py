@@ -69,7 +69,7 @@ def test_the_weights_of_the_fusion_are_accuracies_on_validation_pictures(run: Pa
 @pytest.mark.parametrize("rule", RULES)
 def test_each_rule_is_one_id_of_a_trained_ensemble(run: Path, manifest: Path, rule: str) -> None:
     picture = items(manifest, "test")[0]["image"]
-    prediction = Predictor(run, device="cpu", rule=rule)(picture)
+    prediction = Predictor(run, device="cpu", rule=rule, flips=[], precision="fp32")(picture)
     network = load_network(run)
     parser = load_config(run / "bundle", ("inference.json",))
     image = parser.get_parsed_content("preprocessing")({"image": picture})["image"].as_tensor()[None]
