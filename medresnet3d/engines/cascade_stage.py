@@ -92,7 +92,7 @@ class CascadeStage:
     def run(self, context: StageContext) -> None:
         """Cut the crops and train, or go on with what is there."""
         network: Any = undistributed(self.network)
-        chain = [_to_float, *picture_augmentation(self.augmentation)]
+        chain: list[Callable[[Any], Any]] = [_to_float, *picture_augmentation(self.augmentation)]
         data = SeededDataset(self._crops(network, context), chain, seed=context.seed_of(self.name), cache="none")
         sampler = BalancedSampler(data, seed=context.seed_of(self.name))
         loader = data_loader(data, self.crop_batch_size, sampler=sampler)

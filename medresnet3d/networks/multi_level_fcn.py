@@ -93,7 +93,7 @@ class MultiLevelFCN(nn.Module):
         for index, block in enumerate(self.blocks):
             here = scored[len(scored) - 1 - index]
             if index > 0:
-                here = here + self._resized(below, here.shape[2:])
+                here = here + self._resized(below, here.shape[2:])  # type: ignore[arg-type]
             below = block(here)
             levels.insert(0, below)
         return levels
@@ -105,7 +105,7 @@ class MultiLevelFCN(nn.Module):
         logits: list[Tensor] = []
         for index, head in enumerate(self.heads):
             if index == 0 or self.training:
-                logits.append(self._resized(head(levels[index]), x.shape[2:]))
+                logits.append(self._resized(head(levels[index]), x.shape[2:]))  # type: ignore[arg-type]
         if not torch.jit.is_scripting():  # noqa: SIM102 - TorchScript skips a branch for this condition alone
             if self.training:
                 return logits  # type: ignore[return-value]
@@ -114,7 +114,7 @@ class MultiLevelFCN(nn.Module):
 
 def _head(spatial_dims: int, channels: int, out_channels: int) -> nn.Module:
     """The convolution to dense logits, which start at the prior."""
-    head: nn.Module = Conv[Conv.CONV, spatial_dims](channels, out_channels, 1)
+    head: Any = Conv[Conv.CONV, spatial_dims](channels, out_channels, 1)
     nn.init.normal_(head.weight, std=0.01)
     nn.init.constant_(head.bias, -math.log(1 / PRIOR - 1))
-    return head
+    return head  # type: ignore[no-any-return]

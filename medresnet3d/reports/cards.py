@@ -13,8 +13,8 @@ from medresnet3d.reports.planes import label_names, orient, three_plane_view
 from medresnet3d.reports.structures import label_counts
 from medresnet3d.reports.viewer import is_hounsfield, slice_viewer
 
-PICTURE_PIXELS = 900
-"""Length of a photograph's longest edge in a report."""
+VOLUME_PIXELS, PICTURE_PIXELS = 320, 900
+"""Length of the longest edge of a volume's planes, and of a photograph, in a report."""
 
 
 def segmentation_card(
@@ -79,7 +79,7 @@ def segmentation_card(
         labels=labels,
         window=window,
         alt=f"segmentation of {case}",
-        **({} if measured else {"longest": PICTURE_PIXELS}),
+        longest=VOLUME_PIXELS if measured else PICTURE_PIXELS,
     )
     volumes = structure_volumes(prediction, affine=affine, spacing=spacing, labels=labels) if measured else {}
     facts = {**{f"{name}, ml": ml for name, ml in volumes.items()}, **(rows or {})}

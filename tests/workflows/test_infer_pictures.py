@@ -84,9 +84,9 @@ def test_every_kind_of_picture(bundle: Path, colours: np.ndarray, tmp_path: Path
     maps = {}
     for row, path in zip(rows, inputs, strict=True):
         files = [tmp_path / "out" / name for name in row["files"]]
-        assert [file.name.rsplit("_", 1)[1] for file in files] == ["seg.png", "overlay.png"]
-        answer, overlay = Image.open(files[0]), Image.open(files[1])
-        assert answer.size == overlay.size == (COLUMNS, ROWS), path.name
+        assert [file.name.rsplit("_", 1)[1] for file in files] == ["seg.png", "overlay.png", "probability.png"]
+        answer, overlay, probability = (Image.open(file) for file in files)
+        assert answer.size == overlay.size == probability.size == (COLUMNS, ROWS), path.name
         maps[path.name] = np.asarray(answer)
         assert row["details"]["pixels"] == {"exudate": int((maps[path.name] > 0).sum())}
         told = " ".join(row["warnings"])
