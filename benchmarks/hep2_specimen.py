@@ -8,8 +8,8 @@
 All networks see the same windows with the bundle's preprocessing and augmentation, the same optimiser and schedule
 (AdamW, warm-up, cosine, by the processor time of one thread), and the average of their weights answers. Settings were
 fixed before any result was seen. ``transposed`` is the bundle's network with transposed convolutions of as many
-parameters and no side outputs. ``otsu`` smooths, takes away a smoothed background or not, and cuts at Otsu's threshold;
-both widths are chosen on the training folds.
+parameters and no side outputs. ``otsu`` smooths, takes away a smoothed background or not, and cuts at Otsu's threshold
+of two or three classes; widths and classes are chosen on the training folds.
 
 Pictures that look the same, also mirrored or turned by half, are in one fold. Left out, before anything is trained, are
 pictures whose mask is one value everywhere, and pictures in which less than ``LIT`` of the pixels is lit at all: there
@@ -36,7 +36,7 @@ from nodule_segmentation import dice, estimate
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
-from skimage.filters import threshold_otsu
+from skimage.filters import threshold_multiotsu
 from table import SPECIMENS, comparison_table
 from torch import nn
 
@@ -55,6 +55,7 @@ WINDOW, BATCH, RATE = 192, 4, 2e-3
 OUTPUT_WEIGHTS = (1.0, 0.5, 0.25, 0.25)
 SMOOTHING = (0.0, 1.0, 2.0, 4.0)  # Otsu, pixels
 BACKGROUND = (0.0, 15.0, 30.0, 60.0)  # Otsu, pixels; 0 takes nothing away
+CLASSES = (2, 3)  # Otsu; of three the brightest are the cells, and a black border may be one of the others
 Item = dict[str, Any]
 
 
@@ -148,23 +149,24 @@ def network_answers(network: nn.Module, unseen: list[Item]) -> list[NDArray[np.b
     return answers
 
 
-def otsu_answer(image: NDArray[np.float32], sigma: float, background: float) -> NDArray[np.bool_]:
-    """What is brighter than Otsu's threshold after smoothing, and after the background is taken away."""
+def otsu_answer(image: NDArray[np.float32], sigma: float, background: float, classes: int) -> NDArray[np.bool_]:
+    """What is brighter than Otsu's last threshold after smoothing, and after the background is taken away."""
     smooth = ndimage.gaussian_filter(image, sigma) if sigma else image
     if background:
         smooth = smooth - ndimage.gaussian_filter(image, background)
-    return np.asarray(smooth > threshold_otsu(smooth))
+    return np.asarray(smooth > threshold_multiotsu(smooth, classes, nbins=64)[-1])
 
 
 def otsu_answers(known: list[Item], unseen: list[Item]) -> tuple[list[NDArray[np.bool_]], dict[str, float]]:
-    """Answers with the smoothing and background that suit the known pictures best."""
-    choices, seen = list(product(SMOOTHING, BACKGROUND)), prepared(known)
-    means = [
-        np.mean([dice(otsu_answer(image[0].numpy(), *choice), cells) for image, cells in seen]) for choice in choices
-    ]
-    sigma, background = choices[int(np.argmax(means))]
-    answers = [otsu_answer(image[0].numpy(), sigma, background) for image, _ in prepared(unseen)]
-    return answers, {"sigma": sigma, "background": background}
+    """Answers with the smoothing, background and classes that suit the known pictures best."""
+    seen = [(image[0].numpy(), cells) for image, cells in prepared(known)]
+
+    def score(choice: tuple[float, float, int]) -> float:
+        return float(np.mean([dice(otsu_answer(image, *choice), cells) for image, cells in seen]))
+
+    sigma, background, classes = max(product(SMOOTHING, BACKGROUND, CLASSES), key=score)
+    answers = [otsu_answer(image[0].numpy(), sigma, background, classes) for image, _ in prepared(unseen)]
+    return answers, {"sigma": sigma, "background": background, "classes": classes}
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
@@ -179,11 +181,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         about["parameters"] = sum(parameter.numel() for parameter in network.parameters())
         about["cpu_seconds"] = options.cpu_seconds
         answers = network_answers(network, unseen)
-    rows = [
-        {"dice": dice(answer, cells), **pixel_figures(answer, cells)}
-        for answer, (_, cells) in zip(answers, prepared(unseen), strict=True)
+    truths = [cells for _, cells in prepared(unseen)]
+    cases = [
+        {"case": item["case"], "dice": dice(answer, cells), **pixel_figures(answer, cells)}
+        for item, answer, cells in zip(unseen, answers, truths, strict=True)
     ]
-    cases = [{"case": item["case"], **row} for item, row in zip(unseen, rows, strict=True)]
     return {**about, "cases": cases}
 
 

@@ -51,7 +51,7 @@ SPECIMENS = {
     "dsfcn": "`hep2_dsfcn`, slim",
     "transposed": "the same, transposed convolutions, no side outputs, equal time",
     "unet": "MONAI's UNet, equal time",
-    "otsu": "Otsu, smoothing and background tuned",
+    "otsu": "Otsu, smoothing, background and classes tuned",
 }
 PICTURES = {
     "ours": "the bundle",
