@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from monai.losses import (
@@ -17,6 +17,7 @@ from monai.losses import (
     TverskyLoss,
 )
 from torch import nn
+from torch.nn.modules.loss import _Loss
 
 from medresnet3d.errors import ConfigError
 from medresnet3d.losses.a_softmax import ASoftmaxLoss
@@ -129,7 +130,8 @@ def build_loss(
             f"choose one of {', '.join((*LOGIT_LOSSES, *REGION_LOSSES))}."
         )
     if auxiliary_steps is None:
-        return DeepSupervisionLoss(loss, weights=[float(weight) for weight in output_weights or ()])
+        # any module will do, though MONAI says otherwise
+        return DeepSupervisionLoss(cast(_Loss, loss), weights=[float(weight) for weight in output_weights or ()])
     if output_weights is not None:
         raise ConfigError("auxiliary_steps and output_weights were given: the weights fade or are fixed, not both.")
     return FadingDeepSupervisionLoss(loss, auxiliary_steps, auxiliary_start, auxiliary_end)

@@ -74,7 +74,7 @@ class DSFCN(nn.Module):
         expansion = encoder.classifier.in_features // planes[-1]
         channels = [planes[0], *(expansion * number for number in planes)]  # at strides 1 to 16
         widths = [planes[2], planes[1], planes[0], planes[0]]
-        encoder.classifier = nn.Identity()
+        encoder.classifier = nn.Identity()  # type: ignore[assignment]
         self.encoder = encoder
         layers = LayerChoice(spatial_dims, encoder.layers.norm, encoder.layers.act)
         kind = DenseDeconvolution if dense else TransposedConvolution

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import (
     Compose,
@@ -124,7 +123,7 @@ def specimen_inference(percentiles: tuple[float, float] = (0.5, 99.5)) -> Compos
     return Compose(_read(("image",), percentiles)).flatten()
 
 
-def _read(keys: KeysCollection, percentiles: tuple[float, float]) -> list[Transform]:
+def _read(keys: tuple[str, ...], percentiles: tuple[float, float]) -> list[Transform]:
     labels = [key for key in keys if key == "label"]
     return [
         LoadVolumed("image", label_keys=labels, num_classes=2),

@@ -256,9 +256,18 @@ class ClassificationScorer(Scorer):
 
     def metrics(self, n_boot: int, seed: int) -> dict[str, Any]:
         """Give accuracy, AUC, ... with intervals over patients."""
-        further = {"ordinal": self._ordinal, "patient_score": self._by_patient, "screening_grade": self.screening_grade}
         return dict(
-            classification_metrics(self._prob, self._label, self._patients(), self._names, n_boot, seed, **further)
+            classification_metrics(
+                self._prob,
+                self._label,
+                self._patients(),
+                self._names,
+                n_boot,
+                seed,
+                ordinal=self._ordinal,
+                patient_score=self._by_patient,
+                screening_grade=self.screening_grade,
+            )
         )
 
     def _patients(self) -> list[Any]:

@@ -118,8 +118,8 @@ def write_specimens(
         name = list(I3A)[number % len(I3A)]
         strength = float(np.random.default_rng([seed, number]).uniform(0.4, 1.0))
         for field in range(1, FIELDS + 1):
-            shape = {"cell": cell, "strength": strength, "difficulty": difficulty}
-            picture, mask = specimen_field([seed, number, field], I3A[name], size, **shape)
+            own = [seed, number, field]
+            picture, mask = specimen_field(own, I3A[name], size, cell=cell, strength=strength, difficulty=difficulty)
             write_picture(folder / "training" / f"{number + 1:03d}_p{field}.png", picture)
             write_picture(folder / "training" / f"{number + 1:03d}_p{field}_mask.png", 255 * mask)
         rows.append((number + 1, name))

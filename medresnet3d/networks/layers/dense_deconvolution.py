@@ -60,10 +60,11 @@ class DenseDeconvolution(nn.Module):
     @torch.no_grad()
     def start(self, in_channels: int, channels: int) -> None:
         """Let all maps of a constant input be equal."""
-        first = self.maps[0].weight
+        layers = [layer for layer in self.maps if isinstance(layer, nn.modules.conv._ConvNd)]
+        first = layers[0].weight
         nn.init.kaiming_normal_(first, nonlinearity="relu")
         middle = first[0, 0].numel() // 2
-        for number, layer in enumerate(self.maps):
+        for number, layer in enumerate(layers):
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
             if number:
