@@ -37,7 +37,10 @@ class ScreeningScored(MapTransform):
         for key in self.key_iterator(item):
             probabilities = torch.as_tensor(item[key]).double().flatten()
             if not 1 <= self.from_grade < len(probabilities):
-                raise DataError(f"Screening from grade {self.from_grade} is impossible with {len(probabilities)}.")
+                raise DataError(
+                    f"Screening from grade {self.from_grade} is impossible with {len(probabilities)} grades; "
+                    f"use 1 to {len(probabilities) - 1}."
+                )
             score = float(probabilities[self.from_grade :].sum())
             screening = {"score": round(score, 6), "from_grade": self.from_grade}
             item["details"] = {**item.get("details", {}), "screening": screening}
