@@ -63,7 +63,10 @@ class Mixing:
         edge = (1 - self.share) ** (1 / len(shape))
         sizes = [round(edge * size) for size in shape]
         begins = [int(torch.randint(size - length + 1, ())) for size, length in zip(shape, sizes, strict=True)]
-        box = (..., *(slice(begin, begin + length) for begin, length in zip(begins, sizes, strict=True)))
+        box: tuple[Any, ...] = (
+            ...,
+            *(slice(begin, begin + length) for begin, length in zip(begins, sizes, strict=True)),
+        )
         mixed = images.clone()
         mixed[box] = images[self.partner][box]
         self.share = 1 - images[0, 0][box].numel() / images[0, 0].numel()
@@ -96,10 +99,8 @@ class MixedLoss(nn.Module):
         own = self.loss(output, label)
         if self.mixing.share == 1.0:
             return own
-        counted = isinstance(self.loss, nn.Module) and self.loss.training
-        if counted:
-            self.loss.eval()  # type: ignore[union-attr]
+        counting = self.loss if isinstance(self.loss, nn.Module) and self.loss.training else nn.Identity()
+        counting.eval()
         other = self.loss(output, label[self.mixing.partner])
-        if counted:
-            self.loss.train()  # type: ignore[union-attr]
+        counting.train()
         return self.mixing.share * own + (1 - self.mixing.share) * other
