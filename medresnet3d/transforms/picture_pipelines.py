@@ -162,8 +162,8 @@ def picture_training(
     """
     chain = picture_augmentation(augmentation)
     if chain and (jitter or tint):
-        scale = {"mean": IMAGENET_MEAN, "deviation": IMAGENET_DEVIATION}
-        chain.append(RandColourMapd("image", 0.8, jitter, jitter, jitter, tint, **scale))
+        colours = (0.8, jitter, jitter, jitter, tint, IMAGENET_MEAN, IMAGENET_DEVIATION)
+        chain.append(RandColourMapd("image", *colours))
     return Compose(
         [
             *_read(size, prepare, frame, versions),
