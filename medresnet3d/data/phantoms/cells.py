@@ -103,12 +103,12 @@ def _signs(rng: np.random.Generator, kind: str, difficulty: float) -> list[float
 def _coordinates(size: tuple[int, int]) -> tuple[Array, Array]:
     """Rows and columns as positions from the middle, in units of half the shorter edge."""
     half = min(size) / 2
-    rows, columns = np.indices(size)
+    rows, columns = np.indices(size).astype(np.float64)
     return (rows - (size[0] - 1) / 2) / half, (columns - (size[1] - 1) / 2) / half
 
 
 def _blob(
-    rng: np.random.Generator, y: Array, x: Array, centre: Sequence[float], radius: float
+    rng: np.random.Generator, y: Array, x: Array, centre: Sequence[float] | Array, radius: float
 ) -> npt.NDArray[np.bool_]:
     """A disc that is not quite round."""
     angle = np.arctan2(y - centre[0], x - centre[1])
