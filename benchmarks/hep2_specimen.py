@@ -12,9 +12,10 @@ parameters and no side outputs. ``otsu`` smooths, takes away a smoothed backgrou
 of two or three classes; widths and classes are chosen on the training folds.
 
 Pictures that look the same, also mirrored or turned by half, are in one fold. Left out, before anything is trained, are
-pictures whose mask is one value everywhere, and pictures in which less than ``LIT`` of the pixels is lit at all: there
-the source's own changes of brightness have left nothing to see. Intervals are 95% percentile bootstrap intervals over
-pictures. A fold that has left its file is not run again.
+pictures whose mask is one value everywhere, pictures in which less than ``LIT`` of the pixels is lit at all (there the
+source's own changes of brightness have left nothing to see), and pictures with whose light the mask correlates by less
+than ``CORRELATION``: the source has shifted or turned them without their masks. Intervals are 95% percentile bootstrap
+intervals over pictures. A fold that has left its file is not run again.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ from medresnet3d.transforms.specimen import specimen_training, specimen_validati
 
 SEED = 0
 LIT = 0.01  # least share of pixels above 5 of 255
+CORRELATION = 0.4  # between light and mask; of these pictures it is at most 0.2 or at least 0.7
 WINDOW, BATCH, RATE = 192, 4, 2e-3
 OUTPUT_WEIGHTS = (1.0, 0.5, 0.25, 0.25)
 SMOOTHING = (0.0, 1.0, 2.0, 4.0)  # Otsu, pixels
@@ -65,9 +67,11 @@ def usable(data: Path, out: Path) -> list[Item]:
     signs: list[NDArray[np.uint8]] = []
     for item in items(data, "training", validation_fraction=0.0):
         with Image.open(item["image"]) as picture, Image.open(item["mask"]) as mask:
-            lit = np.asarray(picture.convert("RGB")).max(2) > 5
+            light = np.asarray(picture.convert("RGB")).max(2)
             cells = np.asarray(mask.convert("L")) > 127
-            if cells.all() or not cells.any() or lit.mean() < LIT:
+            if cells.all() or not cells.any() or (light > 5).mean() < LIT:
+                continue
+            if np.corrcoef(light.ravel(), cells.ravel())[0, 1] < CORRELATION:
                 continue
             views = [None, Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.FLIP_TOP_BOTTOM, Image.Transpose.ROTATE_180]
             signs += [picture_signs(picture if view is None else picture.transpose(view)) for view in views]
