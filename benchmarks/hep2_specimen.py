@@ -14,8 +14,9 @@ of two or three classes; widths and classes are chosen on the training folds.
 Pictures that look the same, also mirrored or turned by half, are in one fold. Left out, before anything is trained, are
 pictures whose mask is one value everywhere, pictures in which less than ``LIT`` of the pixels is lit at all (there the
 source's own changes of brightness have left nothing to see), and pictures with whose light the mask correlates by less
-than ``CORRELATION``: the source has shifted or turned them without their masks. Intervals are 95% percentile bootstrap
-intervals over pictures. A fold that has left its file is not run again.
+than ``CORRELATION``: the source has shifted or turned them without their masks. This last rule, unlike the settings,
+was made after a first training on the pictures that it leaves out. Intervals are 95% percentile bootstrap intervals
+over pictures. A fold that has left its file is not run again.
 """
 
 from __future__ import annotations

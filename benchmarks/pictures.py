@@ -1,4 +1,4 @@
-"""Pictures with a class: lesions of the skin, blood cells, eye grounds; a bundle, a plain ResNet-18 and a forest.
+"""Pictures with a class (skin lesions, blood cells, fundus photographs): a bundle, a plain ResNet-18 and a forest.
 
     python benchmarks/pictures.py prepare --data DATA --output results --set dermoscopy
     python benchmarks/pictures.py ours --output results --set dermoscopy --fold 0
