@@ -12,9 +12,11 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import NuclearMedicineImageStorage
 
+from medresnet3d.data.phantoms.mammography import write_inbreast
 from medresnet3d.errors import ConfigError, DataError, GeometryError
 from medresnet3d.io import Volume, list_series, load, read_dicom_seg, write_dicom_seg
 from medresnet3d.io.dicom_results import DISCLAIMER
+from medresnet3d.io.dicom_sr import Findings, write_dicom_sr
 from tests.io.dicom_maker import OBLIQUE, Series, stored_values
 from tests.io.dicom_vendors import Frame, enhanced_mr, save, siemens_mosaic, tomographic, uih_grid
 from tests.io.test_dicom_slices import enhanced
@@ -314,3 +316,18 @@ def test_reading_what_does_not_belong(tmp_path: Path) -> None:
         read_dicom_seg(path, other)
     with pytest.raises(DataError, match="cannot be read as DICOM SEG"):
         read_dicom_seg(next((tmp_path / "scan").iterdir()), volume)
+
+
+def test_a_mammogram_takes_a_segmentation_and_a_report(tmp_path: Path) -> None:
+    write_inbreast(tmp_path, women=6)
+    volume = load(min(tmp_path.rglob("*.dcm")))
+    mask = np.zeros(volume.shape, dtype=np.uint8)
+    mask[5:20, 8:30] = 1
+    for kind in ("binary", "fractional"):
+        path = write_dicom_seg(mask, volume, ("background", "mass"), tmp_path / f"{kind}.dcm", kind=kind)
+        assert np.array_equal(read_dicom_seg(path, volume), mask)
+        referenced = dcmread(path).ReferencedSeriesSequence[0].ReferencedInstanceSequence[0]
+        assert referenced.ReferencedSOPInstanceUID == dcmread(volume.source.files[0]).SOPInstanceUID
+    findings = Findings(("benign", "malignant"), {"benign": 0.2, "malignant": 0.8}, "malignant")
+    report = dcmread(write_dicom_sr(findings, volume, tmp_path / "report.dcm"))
+    assert report.Modality == "SR" and "Probability" in str(report)
