@@ -87,7 +87,8 @@ class WeightCode:
             nn.utils.vector_to_parameters(vector, self.parameters)
 
     def _read(self) -> NDArray[np.float64]:
-        return nn.utils.parameters_to_vector(self.parameters).detach().double().cpu().numpy()
+        every = [each.detach().reshape(-1) for each in self.parameters]  # some lie channels_last
+        return torch.cat(every).double().cpu().numpy()
 
 
 def _deviation(module: nn.Module) -> float:
