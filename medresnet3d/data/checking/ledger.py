@@ -107,7 +107,8 @@ class Ledger:
         (case,) = self.db.execute("SELECT id FROM cases WHERE files = ?", (files,)).fetchone()
         label = entry.get("label")
         label = json.dumps(label) if isinstance(label, list) else label
-        position = repr(entry["position"]) if "position" in entry else ""
+        place = entry.get("position", entry.get("roi"))  # several points or boxes of one image are several cases
+        position = "" if place is None else repr(place)
         boxes = [entry.get("boxes") or [], entry.get("excluded_boxes") or []]
         row = (SECTIONS.index(section), number, case, label, entry.get("patient") or "", entry.get("fold"), position)
         self.db.execute(
