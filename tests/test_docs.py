@@ -26,6 +26,7 @@ def test_first_steps_runs(tmp_path: Path):
     assert (tmp_path / "run" / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_documentation_builds_without_a_warning(tmp_path: Path):
     pytest.importorskip("sphinx")
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", DOCS, tmp_path / "html"]

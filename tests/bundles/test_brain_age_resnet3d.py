@@ -133,6 +133,7 @@ def gain_of_alignment(seed: int, folder: Path, people: tuple[int, int] = (60, 24
     return errors[0] - errors[1]
 
 
+@pytest.mark.slow
 def test_alignment_lowers_the_error_on_heads_in_random_poses(tmp_path: Path) -> None:
     assert gain_of_alignment(0, tmp_path, (48, 20), 80) > 0.5
 

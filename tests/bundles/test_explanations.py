@@ -21,8 +21,8 @@ from medresnet3d.workflows.explanation import explain
 from medresnet3d.workflows.prediction import Prediction
 from tests.bundles.conftest import BundleUnderTest
 
-#: One for each way to see an image, in the default tests: a volume, slices, planes, a picture.
-QUICK = ("lung_nodule_cnn3d", "alzheimer_msresnet", "lung_nodule_multiview_resnet", "melanoma_resnet_svm")
+#: In the default tests: a volume, planes, a picture.
+QUICK = ("lung_nodule_cnn3d", "lung_nodule_multiview_resnet", "melanoma_resnet_svm")
 CLASSIFIERS = [
     pytest.param(each.name, marks=() if each.name in QUICK else pytest.mark.slow)
     for each in list_bundles()

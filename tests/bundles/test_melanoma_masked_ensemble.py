@@ -168,6 +168,7 @@ def against_the_mark(seed: int, covered: bool, rates: tuple[float, ...] = (1e-3,
     return measure(best, seed, False)[0]
 
 
+@pytest.mark.slow
 def test_covering_cuts_the_reliance_on_a_mark() -> None:
     on, off = (against_the_mark(0, covered, rates=(1e-3,)) for covered in (True, False))
     print(f"accuracy against the mark: {on:.2f} covered, {off:.2f} not")

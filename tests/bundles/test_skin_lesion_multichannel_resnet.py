@@ -169,6 +169,7 @@ def accuracy(names: tuple[str, str], seed: int, rates: tuple[float, ...] = (1e-3
 SINGLE, BOTH = (("grey_world",) * 2, ("hair_removed",) * 2), ("grey_world", "hair_removed")
 
 
+@pytest.mark.slow
 def test_two_versions_add_up_where_each_has_one_cue() -> None:
     single, both = [accuracy(names, 0, rates=(1e-3,)) for names in SINGLE], accuracy(BOTH, 0, rates=(1e-3,))
     print(f"accuracy with one version: {single}, with both: {both:.2f}")

@@ -91,6 +91,7 @@ def test_no_opinion_is_of_a_network_that_saw_the_patient(tmp_path: Path) -> None
     assert values.shape == (12, 4) and labels.tolist() == [item["label"] for item in cases()]
 
 
+@pytest.mark.slow
 def test_opinions_on_noise_are_those_of_strangers(tmp_path: Path) -> None:
     """A network remembers its own cases; a tree that was fitted on that would trust memory."""
     trainer, network, opinions = make(tmp_path, noise=True, epochs=15)

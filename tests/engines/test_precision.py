@@ -32,6 +32,7 @@ def test_self_test_tries_this_torch_on_this_cpu() -> None:
     assert found.affected == (_error_in_another_process({}) > ROUNDING)
 
 
+@pytest.mark.slow
 @fast_bf16
 def test_the_case_kernel_3_stride_1_depth_2_is_wrong_with_avx512_bf16_kernels() -> None:
     """Wrong in torch 2.13 and 2.15, unless the processor has AMX: oneDNN then takes other kernels, which are right."""

@@ -217,6 +217,7 @@ def context_score(dilations: list[int], seed: int, rates: Sequence[float] = RATE
 DILATED, PLAIN = [1, 2, 4, 8], [1, 1, 1, 1]
 
 
+@pytest.mark.slow
 def test_dilations_see_context_that_plain_convolutions_do_not() -> None:
     """The marker is nearer than the dilated network's reach (40 pixels) and beyond the plain one's (12)."""
     arms = [DenseUNet(2, levels=2, block_layers=1, growth=6, dilations=rates) for rates in (DILATED, PLAIN)]
@@ -231,6 +232,7 @@ def test_dilations_see_context_over_five_seeds() -> None:
     assert interval(gains)[0] > 0
 
 
+@pytest.mark.slow
 def test_candidates_hold_nearly_all_balls_and_the_second_stage_tells_them_from_tubes() -> None:
     """Recall of at most 20 candidates an image; and cubes of unseen scenes, scored by the second stage."""
     learnt, _, test = data(0)
