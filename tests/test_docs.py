@@ -16,6 +16,7 @@ def python_blocks(page: Path) -> str:
     return "\n".join(re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL))
 
 
+@pytest.mark.slow
 def test_first_steps_runs(tmp_path: Path):
     script = python_blocks(DOCS / "tutorials" / "first-steps.md")
     assert script.count("import") >= 5

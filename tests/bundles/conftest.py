@@ -15,6 +15,11 @@ from medresnet3d.bundle.registry import list_bundles
 NAMES = [bundle.name for bundle in list_bundles()]
 
 
+def some(*quick: str) -> list[Any]:
+    """Values of the parameter ``bundle``: the named ones in the default run, all others under ``slow``."""
+    return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in NAMES]
+
+
 @dataclass(frozen=True)
 class BundleUnderTest:
     """A copy of a shipped bundle outside the package, and a small phantom cohort for it."""

@@ -10,7 +10,11 @@ import torch
 from monai.bundle import ConfigParser
 
 from medresnet3d.data.prefix_caches import CACHES
-from tests.bundles.conftest import BundleUnderTest
+from tests.bundles.conftest import BundleUnderTest, some
+
+pytestmark = pytest.mark.parametrize(
+    "bundle", some("brain_tissue_voxresnet", "lung_nodule_cnn3d", "macular_edema_cascade"), indirect=True
+)
 
 
 def data_set(bundle: BundleUnderTest, part: str, cache: Any, folder: Path) -> Any:

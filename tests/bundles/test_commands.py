@@ -10,15 +10,10 @@ from pathlib import Path
 import pytest
 
 from medresnet3d.bundle.verify import METADATA_SCHEMA
-from tests.bundles.conftest import NAMES, BundleUnderTest
+from tests.bundles.conftest import BundleUnderTest, some
 
-IN_DEFAULT_RUN = {"brain_tissue_voxresnet", "lung_nodule_cnn3d"}
-
-pytestmark = pytest.mark.parametrize(
-    "bundle",
-    [pytest.param(name, marks=() if name in IN_DEFAULT_RUN else pytest.mark.slow) for name in NAMES],
-    indirect=True,
-)
+TWO = pytest.mark.parametrize("bundle", some("brain_tissue_voxresnet", "lung_nodule_cnn3d"), indirect=True)
+ONE = pytest.mark.parametrize("bundle", some("lung_nodule_cnn3d"), indirect=True)
 
 
 def run(arguments: list[str], folder: Path) -> str:
@@ -41,6 +36,7 @@ def bundle_run(bundle: BundleUnderTest, configs: list[str], folder: Path, *optio
     return run(["-m", "monai.bundle", "run", *common, *options], folder)
 
 
+@TWO
 def test_train_evaluate_inference(bundle: BundleUnderTest, tmp_path: Path):
     data = ["--data", str(bundle.manifest)]
     bundle_run(bundle, ["train"], tmp_path, *data, "--max_epochs", "1", "--output_dir", str(tmp_path / "run"))
@@ -50,6 +46,7 @@ def test_train_evaluate_inference(bundle: BundleUnderTest, tmp_path: Path):
     assert any((tmp_path / "out").iterdir())
 
 
+@ONE
 def test_two_processes_train_together(bundle: BundleUnderTest, tmp_path: Path):
     files = str([bundle.config("train"), bundle.config("multi_gpu_train")])
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "monai.bundle", "run"]
@@ -59,6 +56,7 @@ def test_two_processes_train_together(bundle: BundleUnderTest, tmp_path: Path):
     assert (tmp_path / "run/checkpoints/last.pt").exists()
 
 
+@TWO
 def test_verify_and_export(bundle: BundleUnderTest, tmp_path: Path):
     schema = tmp_path / "schema.json"
     schema.write_text(METADATA_SCHEMA.read_text())

@@ -134,7 +134,9 @@ def test_the_second_net_alone_learns_in_the_main_stage_and_begins_as_the_first(t
         assert pair.eval()(torch.rand(1, 1, 16, 16)).shape == (1, 2, 16, 16)
 
 
-@pytest.mark.parametrize("stop_at", [5, 18, 31])
+@pytest.mark.parametrize(
+    "stop_at", [pytest.param(5, marks=pytest.mark.slow), 18, pytest.param(31, marks=pytest.mark.slow)]
+)
 def test_a_run_that_was_broken_off_in_any_stage_ends_as_one_that_was_not(stop_at: int, tmp_path: Path) -> None:
     """7 iterations a stage: 5 is in the first fold, 18 in the last one, 31 in the main stage."""
     make(tmp_path / "whole")[0].run()

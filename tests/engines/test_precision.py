@@ -25,6 +25,7 @@ ROUNDING = 0.02  # bf16 has 8 bits: a sum's relative error is a few thousandths
 fast_bf16 = pytest.mark.skipif(not cpu_has_bf16(), reason="this CPU has no bf16 instructions: no such gradient")
 
 
+@pytest.mark.slow
 def test_self_test_tries_this_torch_on_this_cpu() -> None:
     found = self_test()
     assert found.guarded

@@ -49,7 +49,8 @@ def trained(region: int) -> RegionImportance:
     return region_importance(network.eval(), cohort(region, 64, seed=1))
 
 
-@pytest.mark.parametrize("region", [6, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("region", [6, 2])
 def test_the_region_with_the_atrophy_is_the_important_one(region: int, tmp_path: Path) -> None:
     found = trained(region)
     name, rise = found.ranked()[0]
