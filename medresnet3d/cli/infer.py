@@ -150,5 +150,12 @@ def _answer(row: dict[str, object]) -> str:
     if isinstance(found := row.get("detections"), list):
         return _detected(found)
     details = row.get("details")
-    said = [str(name) for name in details if name != "inference"] if isinstance(details, dict) else []
+    return _detailed(details) if isinstance(details, dict) else "no structure found"
+
+
+def _detailed(details: dict[str, object]) -> str:
+    pixels = details.get("pixels")
+    if isinstance(pixels, dict) and any(pixels.values()):
+        return ", ".join(f"{name} {number:,} pixels" for name, number in pixels.items())
+    said = [name for name in details if name not in ("inference", "pixels")]
     return f"{', '.join(said)} (see predictions.jsonl)" if said else "no structure found"

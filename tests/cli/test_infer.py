@@ -46,6 +46,8 @@ def test_an_answer_that_lies_in_the_details_only() -> None:
     row: dict[str, object] = {"probabilities": {}, "volumes_ml": {}, "value": None, "details": {"inference": {}}}
     assert _answer(row) == "no structure found"
     assert _answer({**row, "details": {"inference": {}, "landmarks": [1]}}) == "landmarks (see predictions.jsonl)"
+    assert _answer({**row, "details": {"pixels": {"exudate": 1420}}}) == "exudate 1,420 pixels"
+    assert _answer({**row, "details": {"pixels": {"exudate": 0}}}) == "no structure found"
     assert _answer({key: row[key] for key in ("probabilities", "volumes_ml", "value")}) == "no structure found"
 
 
