@@ -8,8 +8,8 @@
 Both networks see the same cubes with the same augmentation, loss, optimiser and schedule (AdamW, warm-up, cosine, by
 the processor time of one thread), and the average of their weights answers. Each cube has its nodule at the middle, so
 every arm answers with the connected piece there. ``threshold`` is that of what is brighter than a value after
-smoothing, within a ball; value, smoothing and radius are chosen on the training folds. Intervals are 95% percentile bootstrap intervals over cubes. A
-fold that has left its file is not run again.
+smoothing, within a ball; value, smoothing and radius are chosen on the training folds. Intervals are 95% percentile
+bootstrap intervals over cubes. A fold that has left its file is not run again.
 """
 
 from __future__ import annotations
