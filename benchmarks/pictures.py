@@ -85,13 +85,13 @@ class Pictures:
 
 
 SETS = {
-    "dermoscopy": Pictures("skin_lesion_ensemble", 128, 48, 48),
-    "blood_cells": Pictures("leukocyte_hierarchical_resnet", 128, 40, 60, {"raised": 0.0, "noise": 0.0}),
+    "dermoscopy": Pictures("skin_lesion_ensemble", 128, 110, 110),
+    "blood_cells": Pictures("leukocyte_hierarchical_resnet", 128, 120, 120, {"raised": 0.0, "noise": 0.0}),
     "fundus": Pictures(
         "retinopathy_screening_resnet",
         224,
-        60,
-        60,
+        150,
+        150,
         {
             "image_size": 224,
             "augmentation": "strong",
