@@ -123,6 +123,28 @@ def parse_overrides(overrides: Mapping[str, Any] | Iterable[str]) -> dict[str, A
     return values
 
 
+def option_or_id(name: str, given: Any, default: Any, overrides: Mapping[str, Any]) -> Any:
+    """What holds of an option of which the configuration has an id too: the option, or else what ``--set`` says.
+
+    Args:
+        name: of both.
+        given: the option.
+        default: what the option is where nobody gave it.
+        overrides: ids and values.
+
+    Raises:
+        ConfigError: if both are given and differ.
+
+    Example:
+        >>> option_or_id("device", "auto", "auto", {"device": "cpu"})
+        'cpu'
+    """
+    value = overrides.get(name, given)
+    if given in (default, value):
+        return value
+    raise ConfigError(f"{name} is given twice: --{name} {given} and --set {name}={value}; leave one of them out.")
+
+
 def _parse_value(text: str) -> Any:
     try:
         return json.loads(text)

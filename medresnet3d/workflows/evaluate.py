@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medresnet3d.bundle.load import parse_overrides
 from medresnet3d.bundle.registry import find_bundle
 from medresnet3d.bundle.trust import require_trust
 from medresnet3d.data.manifest import Manifest, load_manifest
@@ -124,7 +123,7 @@ def evaluate(
     manifest = load_manifest(data if isinstance(data, Manifest) else Path(data))
     past = past_patients(Path(bundle_or_run))
     chosen, name, notes = choose_items(manifest, section, past)
-    predictor = Predictor(bundle_or_run, device, trust, **parse_overrides(set))
+    predictor = Predictor(bundle_or_run, device, trust, set=set)
     if predictor.task != manifest.task:
         raise DataError(
             f"{manifest.where}: its task is {manifest.task}, but {predictor.bundle_name} is for {predictor.task}."
@@ -143,7 +142,7 @@ def evaluate(
     if rivals and run.answered:
         own, resampling = Path(bundle_or_run), (n_boot, seed)
         side = compare_side_by_side(
-            own, run.scorer, rivals, chosen, manifest, device=device, trust=trust, resampling=resampling
+            own, run.scorer, rivals, chosen, manifest, device=str(predictor.device), trust=trust, resampling=resampling
         )
         notes += side.warnings
     return run.finish(manifest, name, chosen, notes, side, (n_boot, seed), time.perf_counter() - started)

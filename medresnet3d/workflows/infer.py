@@ -120,7 +120,8 @@ def infer(
         explain: ``"gradcam"``, ``"occlusion"`` or ``"evidence"`` (of a cascade): also write where a classifier looked,
             ``<case>_explanation`` in the input's own geometry, and show it in the report (which shows Grad-CAM or
             evidence by itself otherwise).
-        set: values of the bundle's configuration ids, as a mapping or ``id=value`` texts.
+        set: values of the bundle's configuration ids, as a mapping or ``id=value`` texts; ``device`` and ``precision``
+            may be given here or as arguments.
         trust: accept a bundle from elsewhere although the inspection found something.
 
     Raises:
@@ -142,7 +143,7 @@ def infer(
     from medresnet3d.workflows.predictor import Predictor  # seconds of imports, while the first scan is being read
 
     predictor = Predictor(
-        bundle, device, trust, series=series, strict=strict, exact=exact, precision=precision, phi=phi, **overrides
+        bundle, device, trust, series=series, strict=strict, exact=exact, precision=precision, phi=phi, set=overrides
     )
     check_task(explain, predictor)
     several = len(items) + len(bad) > 1

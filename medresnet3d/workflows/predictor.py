@@ -16,6 +16,7 @@ from typing import Any, Self, TypeVar
 import torch
 from numpy.typing import NDArray
 
+from medresnet3d.bundle.load import option_or_id, parse_overrides
 from medresnet3d.bundle.registry import find_bundle, read_metadata
 from medresnet3d.bundle.trust import require_trust
 from medresnet3d.bundle.uses import metadata_of_use, task_of
@@ -77,7 +78,9 @@ class Predictor:
         exact: compute as MONAI would, in fp32 and with its own windows, instead of the fastest way.
         precision: ``"auto"``, ``"fp32"``, ``"bf16"`` or ``"fp16"`` instead of the bundle's own number format.
         phi: what answers say of a DICOM file's patient: ``"none"``, a ``"pseudonym"`` or the identifier (``"keep"``).
-        **overrides: values of ids of ``inference.json``, e.g. ``width=64``.
+        set: values of ids of ``inference.json``, as a mapping or ``id=value`` texts; the only way for an id that is an
+            argument here as well.
+        **overrides: further ones by keyword, e.g. ``width=64``.
 
     Attributes:
         bundle_path: folder of the bundle.
@@ -90,7 +93,7 @@ class Predictor:
         BundleError: if the bundle is not found or incomplete.
         UntrustedBundleError: if it comes from elsewhere and is not trusted.
         WeightsError: if it has no trained weights or they do not fit.
-        ConfigError: for an unknown device or override.
+        ConfigError: for an unknown device or override, and for a value that is given twice and differs.
 
     Example:
         >>> predictor = Predictor("brain_tissue_voxresnet")  # doctest: +SKIP
@@ -109,16 +112,20 @@ class Predictor:
         exact: bool = False,
         precision: str | None = None,
         phi: str = "pseudonym",
+        set: Mapping[str, Any] | Iterable[str] = (),
         **overrides: Any,
     ) -> None:
         check_phi(phi)
+        overrides = _together(parse_overrides(set), overrides)
+        option_or_id("precision", precision, None, overrides)
+        self.device = select_device(option_or_id("device", device, "auto", overrides))
+        overrides.pop("device", None)
         self.bundle_path = find_bundle(bundle)
         require_trust(self.bundle_path, trust)
         self.series, self.strict, self.phi = series, strict, phi
         metadata = read_metadata(self.bundle_path)
         self.metadata = metadata_of_use(metadata, task_of(metadata, overrides))
         self.bundle_name = str(self.metadata.get("name") or self.bundle_path.name)
-        self.device = select_device(device)
         self._parts: BundleParts | None = bundle_parts(self.bundle_path, self.metadata, overrides, self.device, exact)
         if precision is not None:
             use_precision(self._parts, precision)
@@ -300,6 +307,18 @@ class Predictor:
 
     def _load(self, source: Any) -> Volume:
         return source if isinstance(source, Volume) else load(source, self.series, strict=self.strict)
+
+
+def _together(values: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """Join values of ids that came in two ways.
+
+    Raises:
+        ConfigError: if one came in both and differs.
+    """
+    for key in values.keys() & more.keys():
+        if values[key] != more[key]:
+            raise ConfigError(f"{key} is given twice: {more[key]!r} and, in `set`, {values[key]!r}; leave one out.")
+    return values | more
 
 
 def _as_item(case: Case) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medresnet3d.bundle.load import load_config
+from medresnet3d.bundle.load import load_config, option_or_id
 from medresnet3d.bundle.registry import read_metadata
 from medresnet3d.bundle.trust import require_trust
 from medresnet3d.bundle.uses import task_of
@@ -86,6 +86,8 @@ def train(
     if is_main:
         run_folder.check_folder(run, resume)
     overrides = run_folder.run_overrides(run, resume, set)
+    device = option_or_id("device", device, "auto", overrides)
+    overrides.pop("device", None)
     check_task(source, manifest, overrides)
     overrides = fit_classes(source, manifest, overrides)
     names = (bundle, manifest.path or "MANIFEST", run, overrides, device)

@@ -42,6 +42,16 @@ def test_one_scan(thresholder: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "scan_seg.nii.gz").exists()
 
 
+def test_a_number_format_by_its_id(thresholder: Path, tmp_path: Path) -> None:
+    save_scan(tmp_path / "scan.nii.gz")
+    arguments = (thresholder, tmp_path / "scan.nii.gz", "-o", tmp_path / "out", "--set", "precision=fp32")
+    result = run(*arguments, "--set", "device=cpu")
+    assert result.exit_code == 0, result.output
+    refused = run(*arguments, "--precision", "bf16")
+    assert refused.exit_code == 2
+    assert "precision is given twice: --precision bf16 and --set precision=fp32" in " ".join(refused.output.split())
+
+
 def test_an_answer_that_lies_in_the_details_only() -> None:
     row: dict[str, object] = {"probabilities": {}, "volumes_ml": {}, "value": None, "details": {"inference": {}}}
     assert _answer(row) == "no structure found"

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from medresnet3d.errors import DataError, ExitCode, WeightsError
+from medresnet3d.errors import ConfigError, DataError, ExitCode, WeightsError
 from medresnet3d.metrics import classification_metrics
 from medresnet3d.workflows.evaluate import evaluate
 from tests.workflows.conftest import save_scan
@@ -65,6 +65,14 @@ def test_segmentation_is_compared_in_the_scans_own_geometry(
     report = (tmp_path / "out" / "report.html").read_text()
     assert report.index("Worst cases</h2>") < report.index("<h3>scan_5") < report.index("Best cases</h2>")
     assert len(read_csv(tmp_path / "out" / "predictions.csv")) == 6
+
+
+def test_ids_that_are_arguments_too(thresholder: Path, scans: list[dict[str, Any]], tmp_path: Path) -> None:
+    manifest = write_manifest(tmp_path, "segmentation", scans[:2], labels=["background", "bright"])
+    ids = ["precision=fp32", "device=cpu"]
+    assert evaluate(thresholder, manifest, tmp_path / "out", set=ids, n_boot=10)["bright"]["dice"].value == 1.0
+    with pytest.raises(ConfigError, match="device is given twice: --device cuda and --set device=cpu"):
+        evaluate(thresholder, manifest, tmp_path / "twice", set=ids, device="cuda")
 
 
 def test_one_bad_case_does_not_stop_the_rest(thresholder: Path, scans: list[dict[str, Any]], tmp_path: Path) -> None:

@@ -213,6 +213,8 @@ def test_what_is_refused_before_anything_is_written(thresholder: Path, scan: Pat
         infer(thresholder, scan, out, at=(0, 0, 0))
     with pytest.raises(ConfigError, match="no id 'netwrk'"):
         infer(thresholder, scan, out, set=["netwrk=1"])
+    with pytest.raises(ConfigError, match="precision is given twice"):
+        infer(thresholder, scan, out, precision="fp32", set={"precision": "bf16"})
     with pytest.raises(DataError, match="No input is given"):
         infer(thresholder, [], out)
     with pytest.raises(WeightsError, match="no trained weights"):
@@ -221,6 +223,11 @@ def test_what_is_refused_before_anything_is_written(thresholder: Path, scan: Pat
     with pytest.raises(DataError, match="none of the lists `training`, `validation` and `test` is there"):
         infer(thresholder, tmp_path / "m.json", out)
     assert not out.exists()
+
+
+def test_ids_that_are_arguments_too(thresholder: Path, scan: Path, tmp_path: Path) -> None:
+    summary = infer(thresholder, scan, tmp_path / "out", set={"precision": "fp32", "device": "cpu"})
+    assert summary.exit_code is ExitCode.OK
 
 
 def test_dicom_seg_for_a_scan_that_is_not_dicom(thresholder: Path, scan: Path, tmp_path: Path) -> None:

@@ -132,6 +132,22 @@ def test_overrides_and_devices(thresholder: Path, scan: Path) -> None:
         predictor(**other)
 
 
+def test_a_value_is_an_argument_or_an_id_but_not_two_things(thresholder: Path) -> None:
+    chosen = Predictor(thresholder, set=["precision=bf16", "device=cpu"])
+    assert (chosen.parts.precision.name, chosen.device.type) == ("bf16", "cpu")
+    same = Predictor(thresholder, "cpu", precision="bf16", set={"precision": "bf16", "device": "cpu"})
+    assert same.parts.precision.name == "bf16"
+    with pytest.raises(ConfigError, match="precision is given twice: --precision fp32 and --set precision=bf16; leave"):
+        Predictor(thresholder, precision="fp32", set={"precision": "bf16"})
+    with pytest.raises(ConfigError, match="device is given twice: --device cpu and --set device=cuda; leave one"):
+        Predictor(thresholder, "cpu", set={"device": "cuda"})
+    with pytest.raises(ConfigError, match="weights is given twice: 1 and, in `set`, 2; leave one out"):
+        Predictor(thresholder, weights=1, set={"weights": 2})
+    for argument in ("exact", "phi", "series", "strict", "trust", "bundle"):
+        with pytest.raises(ConfigError, match=f"no id '{argument}'"):
+            Predictor(thresholder, set={argument: True})
+
+
 def test_many_cases_are_answered_as_one_by_one(tmp_path: Path) -> None:
     """Preparing and inverting go on at the same time in transforms that note in themselves what they are doing."""
     predictor = Predictor(threshold_bundle(tmp_path / "resampling", spacing=1.0))

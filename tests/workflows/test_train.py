@@ -100,7 +100,11 @@ def test_training_a_run_further_replaces_the_cards_section(run: Path, manifest: 
 
 
 def test_overrides_become_the_ready_bundles_values(bundle: Path, manifest: Path, tmp_path: Path) -> None:
-    folder = train(bundle, manifest, tmp_path / "run", set=["features=6", "max_epochs=1"])
+    folder = train(bundle, manifest, tmp_path / "run", set=["features=6", "max_epochs=1", "device=cpu"])
+    assert read(folder / "environment.json")["device"] == "cpu"
+    assert read(folder / "bundle" / "configs" / "train.json")["device"] == read(bundle / "configs/train.json")["device"]
+    with pytest.raises(ConfigError, match="device is given twice: --device cuda and --set device=cpu"):
+        train(bundle, manifest, tmp_path / "twice", set=["device=cpu"], device="cuda")
     assert read(folder / "config.json")["features"] == 6
     assert read(folder / "bundle" / "configs" / "inference.json")["features"] == 6
     assert read(folder / "bundle" / "configs" / "train.json")["max_epochs"] == 1

@@ -15,6 +15,7 @@ CLASSES = {"0": "vessel", "1": "nodule"}
 
 _COMMON = {
     "bundle_root": ".",
+    "precision": "fp32",
     "device": {"_target_": "medresnet3d.engines.select_device", "name": "auto"},
     "weights": "$@bundle_root + '/models/model.pt'",
     "network": "$@network_def.to(@device)",
