@@ -37,7 +37,12 @@ class WeightAverage:
         if not 0 <= decay < 1:
             raise ConfigError(f"average_weights is {decay}; give 0 or more and less than 1, or null for no average.")
         self.network, self.decay, self.updates = network, decay, 0
-        self.average = {name: tensor.detach().clone() for name, tensor in self._live().items()}
+        self.begin()
+
+    def begin(self) -> None:
+        """Start from the network's present weights, which an earlier stage of the training may have changed."""
+        if not self.updates:
+            self.average = {name: tensor.detach().clone() for name, tensor in self._live().items()}
 
     def _live(self) -> dict[str, Tensor]:
         return dict(undistributed(self.network).state_dict())

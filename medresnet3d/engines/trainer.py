@@ -127,7 +127,8 @@ class Trainer(SupervisedTrainer):
         if self.gradient_clip is not None:
             self.add_event_handler(IterationEvents.BACKWARD_COMPLETED, _clip_gradient)
         if self.average is not None:
-            # before the handlers, which validate and save
+            # before the handlers, which restore, validate and save
+            self.add_event_handler(Events.STARTED, self.average.begin)
             self.add_event_handler(Events.ITERATION_COMPLETED, self.average.update)
         if handlers is not None:
             self._register_handlers(handlers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,6 +96,36 @@ def test_what_a_training_starts_from_is_no_matter_to_evaluation_and_the_same_on_
     assert train["network"] == "$@initial_network.to(@device)"
     assert evaluate["network"] == "$@network_def.to(@device)"
     assert several["network"]["network"] == "@initial_network"
+
+
+PICTURE_CHAINS = ("picture_pipelines.picture_training", "mammogram_pipelines.mammogram_training")
+
+
+def picture_classifiers() -> list[Any]:
+    """The bundles that train a classifier through one of the chains of pictures."""
+    found = []
+    for bundle in list_bundles():
+        preprocessing = json.loads((bundle.path / "configs/train.json").read_text())["train"]["preprocessing"]
+        target = preprocessing["_target_"] if isinstance(preprocessing, dict) else ""
+        if target.removeprefix("medresnet3d.transforms.") in PICTURE_CHAINS:
+            found.append(pytest.param(bundle.path, id=bundle.name))
+    return found
+
+
+@pytest.mark.parametrize("root", picture_classifiers())
+def test_mixing_averaging_and_tint_are_ids_of_every_classifier_of_pictures(root: Path):
+    """A tint is for pictures with colours; films, MRI and grey cells have none."""
+    train, metadata = (json.loads((root / f"configs/{name}.json").read_text()) for name in ("train", "metadata"))
+    assert train["mixing"] == {"_target_": "medresnet3d.engines.mixing.Mixing", "name": "none"}
+    assert train["average_weights"] is None or 0 <= train["average_weights"] < 1
+    trainer, preprocessing = train["train"]["trainer"], train["train"]["preprocessing"]
+    assert (trainer["mixing"], trainer["average_weights"]) == ("@mixing", "@average_weights")
+    coloured = metadata["network_data_format"]["inputs"]["image"]["channel_def"]["0"] == "red"
+    assert ("tint" in train) == coloured
+    assert not coloured or preprocessing["tint"] == "@tint"
+    reasons = {"mixing", "average_weights"} | ({"tint"} if coloured else set())
+    assert reasons <= metadata["inferred"].keys()
+    assert coloured or "`tint`" in str(metadata["inferred"]), "say why there is none"
 
 
 @pytest.mark.parametrize("root", [pytest.param(b.path, id=b.name) for b in list_bundles() if b.task == "detection"])

@@ -103,6 +103,18 @@ def test_a_resumed_run_has_the_same_average(tmp_path: Path) -> None:
     assert all(torch.equal(tensor, other["average"][name]) for name, tensor in one["average"].items())
 
 
+def test_it_begins_with_what_an_earlier_stage_made_of_the_network(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, trainer_options={"average_weights": 0.9, "max_steps": 1})
+    net: Any = trainer.network
+    with torch.no_grad():
+        net[0].weight.add_(100)
+    earlier = net[0].weight.detach().clone()
+    trainer.run()
+    last = load_checkpoint(tmp_path / "checkpoints" / "last.pt")
+    expected = earlier + (1 - 2 / 11) * (last["network"]["0.weight"] - earlier)
+    torch.testing.assert_close(last["average"]["average"]["0.weight"], expected)
+
+
 @pytest.mark.parametrize("decay", [1.0, -0.1])
 def test_impossible_decays(decay: float) -> None:
     with pytest.raises(ConfigError, match="give 0 or more and less than 1"):
