@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from medresnet3d.engines.cluster_fit import Descent, FitPatchClusters
 from medresnet3d.engines.region_importance import region_importance
 from medresnet3d.workflows.predictor import Predictor
 from medresnet3d.workflows.train import train
+from tests.bundles.as_configured import network_of, parameter_count
 
 BUNDLE = find_bundle("alzheimer_cluster_densenet")
 TINY: dict[str, Any] = {
@@ -57,22 +57,10 @@ def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
 
 
-def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> None:
-    train_config, inference = (
-        json.loads((BUNDLE / "configs" / f"{name}.json").read_text()) for name in ("train", "inference")
-    )
-    own = {"output_dir", "initialize", "run", "network"}  # a training may start from other weights
-    shared = set(train_config) & set(inference) - own
-    assert {"size", "clusters", "pooling", "grid", "patch_size", "descriptor_size", "network_def"} <= shared
-    assert {key: train_config[key] for key in shared} == {key: inference[key] for key in shared}
-    assert train_config["validate"]["preprocessing"] == inference["preprocessing"]
-
-
 @pytest.mark.parametrize(("size", "clusters", "parameters"), [("slim", 2, 368_498), ("paper", 3, 6_395_546)])
 def test_the_published_size_is_one_id_away(size: str, clusters: int, parameters: int) -> None:
-    with torch.device("meta"):
-        network = load_config(BUNDLE, ("inference.json",), {"size": size}).get_parsed_content("network_def")
-    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+    network = network_of(BUNDLE, size=size)
+    assert parameter_count(network) == parameters
     assert [len(network.regions), len(network.regions[0].trunks)] == [27, clusters]
 
 

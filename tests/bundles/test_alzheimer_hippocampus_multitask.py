@@ -32,15 +32,6 @@ def network(**overrides: Any) -> torch.nn.Module:
     return built
 
 
-def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> None:
-    train_, inference = (
-        json.loads((BUNDLE / "configs" / f"{name}.json").read_text()) for name in ("train", "inference")
-    )
-    shared = (set(train_) & set(inference)) - {"output_dir", "initialize", "run", "network"}
-    assert {"task", "size", "num_labels", "regions", "patch_sizes", "voxel_sizes_mm", "network_def"} <= shared
-    assert {key: train_[key] for key in shared} == {key: inference[key] for key in shared}
-
-
 def test_task_and_size_are_one_id_each() -> None:
     with torch.device("meta"):
         assert isinstance(network(), ResidualUNet)

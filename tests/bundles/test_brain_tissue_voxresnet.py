@@ -44,16 +44,6 @@ def test_auto_context_is_one_id() -> None:
         assert pair(torch.zeros(1, 1, 16, 16, 16)).shape == (1, 4, 16, 16, 16)
 
 
-def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> None:
-    train, inference = (
-        json.loads((BUNDLE / "configs" / f"{name}.json").read_text()) for name in ("train", "inference")
-    )
-    shared = ("size", "widths", "width", "num_classes", "kernel1", "branch_conv", "auto_context")
-    shared += ("modalities", "detail_channels", "in_channels", "skull_stripped")
-    for key in (*shared, "activation", "normalisation", "dropout", "voxel_size_mm", "precision", "network_def"):
-        assert train[key] == inference[key]
-
-
 def test_every_inferred_value_is_an_id() -> None:
     configs = [json.loads((BUNDLE / "configs" / f"{name}.json").read_text()) for name in ("train", "inference")]
     metadata = json.loads((BUNDLE / "configs" / "metadata.json").read_text())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +15,10 @@ from medresnet3d.data.phantoms.mammography import write_cbis_ddsm, write_inbreas
 from medresnet3d.networks.layers.se_attention import SEAttention, opened
 from medresnet3d.workflows.predictor import Predictor
 from medresnet3d.workflows.train import train
+from tests.bundles.as_configured import accuracy, learn, network_of, parameter_count
 
 BUNDLE = find_bundle("breast_density_se_attention")
 TINY = {"image_size": 32, "max_epochs": 1, "batch_size": 8}
-
-
-def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> None:
-    train_config, inference = (
-        json.loads((BUNDLE / "configs" / f"{name}.json").read_text()) for name in ("train", "inference")
-    )
-    shared = (
-        *("size", "archs", "arch", "attention", "auxiliary", "reduction", "activation", "normalisation", "dropout"),
-        *("dropconnect", "num_classes", "frame", "image_sizes", "image_size", "precision", "network_def"),
-    )
-    assert {key: train_config[key] for key in shared} == {key: inference[key] for key in shared}
-    assert train_config["validate"]["preprocessing"] == inference["preprocessing"]
 
 
 @pytest.mark.parametrize(
@@ -38,9 +26,8 @@ def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> Non
     [({}, 473_812), ({"size": "paper"}, 43_471_880), ({"size": "paper", "arch": "densenet121"}, 7_268_152)],
 )
 def test_the_published_networks_are_one_or_two_ids_away(overrides: dict[str, Any], parameters: int) -> None:
-    with torch.device("meta"):
-        network = load_config(BUNDLE, ("inference.json",), overrides).get_parsed_content("network_def")
-    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+    network = network_of(BUNDLE, **overrides)
+    assert parameter_count(network) == parameters
 
 
 def test_the_loss_is_that_of_the_answer_and_0_3_of_that_on_the_way() -> None:
@@ -95,13 +82,7 @@ def test_a_trained_run_answers_by_its_gates(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_learns_density_from_phantoms(tmp_path: Path) -> None:
     manifest = write_inbreast(tmp_path / "films", 120, seed=3, size=(96, 72), task="density", difficulty=0.2)
-    overrides: dict[str, Any] = {"data": str(manifest), "output_dir": str(tmp_path / "run"), "device": "cpu"}
-    parser = load_config(BUNDLE, ("train.json",), {**overrides, "max_epochs": 15})
-    parser.get_parsed_content("initialize")
-    parser.get_parsed_content("train#trainer").run()
-    network = parser.get_parsed_content("network").eval()
-    transform, test = parser.get_parsed_content("validate#preprocessing"), items(manifest, "test")
-    with torch.inference_mode():
-        right = [int(network(transform(item)["image"].as_tensor()[None]).argmax()) == item["label"] for item in test]
-    print(f"{sum(right) / len(right):.3f} right of {len(test)} phantoms")
-    assert sum(right) / len(right) > 0.7
+    network, images, labels = learn(BUNDLE, manifest, tmp_path / "run", max_epochs=15)
+    right = accuracy(network, images, labels)
+    print(f"{right:.3f} right of {len(labels)} phantoms")
+    assert right > 0.7

@@ -17,6 +17,7 @@ from medresnet3d.data.phantoms.histology import write_breakhis
 from medresnet3d.workflows.evaluate import evaluate
 from medresnet3d.workflows.predictor import Predictor
 from medresnet3d.workflows.train import train
+from tests.bundles.as_configured import accuracy, learn, network_of, parameter_count, prepared
 
 BUNDLE = find_bundle("breast_histology_mudern")
 TINY = {"max_epochs": 1, "batch_size": 8, "tree_folds": 2, "min_leaf": 1, "image_size": [48, 32]}
@@ -32,19 +33,6 @@ def run(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(BUNDLE, manifest, tmp_path_factory.mktemp("run") / "run", set=TINY, device="cpu")
 
 
-def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> None:
-    train_config, inference = (
-        json.loads((BUNDLE / "configs" / f"{name}.json").read_text()) for name in ("train", "inference")
-    )
-    shared = (
-        *("arch", "size", "activation", "normalisation", "dropout", "dropconnect", "num_classes", "types", "shares"),
-        *("share", "decision", "tree_depth", "magnifications", "image_sizes", "image_size", "patches", "precision"),
-        *("stain_normalisation", "network_def"),
-    )
-    assert {key: train_config[key] for key in shared} == {key: inference[key] for key in shared}
-    assert train_config["validate"]["preprocessing"] == inference["preprocessing"]
-
-
 @pytest.mark.parametrize(
     ("overrides", "trunks", "parameters"),
     [
@@ -53,10 +41,9 @@ def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> Non
     ],
 )
 def test_the_published_size_is_one_id_away(overrides: dict[str, Any], trunks: int, parameters: int) -> None:
-    with torch.device("meta"):
-        network = load_config(BUNDLE, ("inference.json",), overrides).get_parsed_content("network_def")
+    network = network_of(BUNDLE, **overrides)
     assert len(network.trunks) == trunks
-    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+    assert parameter_count(network) == parameters
 
 
 def test_the_ready_bundle_has_a_tree_and_answers_without_some_magnifications(run: Path, manifest: Path) -> None:
@@ -65,8 +52,7 @@ def test_the_ready_bundle_has_a_tree_and_answers_without_some_magnifications(run
     images = items(manifest, "test")[0]["image"]
     whole = predictor(images)
     assert len(whole.probabilities) == 8 and sum(whole.probabilities.values()) == pytest.approx(1, abs=1e-5)
-    parser = load_config(run / "bundle", ("inference.json",))
-    image = parser.get_parsed_content("preprocessing")({"image": images})["image"].as_tensor()[None]
+    image = prepared(run / "bundle", images)
     with torch.inference_mode():
         expected = network(image).exp()[0]
     np.testing.assert_allclose(list(whole.probabilities.values()), expected, atol=1e-5)
@@ -98,21 +84,10 @@ def test_the_folds_of_the_tree_keep_patients_apart_and_leave_validation_out(mani
 def test_learns_types_from_phantoms_some_of_which_are_out_of_focus(tmp_path: Path, seed: int) -> None:
     """Of the two decisions, on the same networks; what is asserted is that types are learned."""
     path = write_breakhis(tmp_path / "data", patients=12, images=2, seed=seed, size=(64, 96), blurred=0.5, test=4)
-    overrides = {"data": str(path), "output_dir": str(tmp_path / "run"), "device": "cpu"}
-    parser = load_config(BUNDLE, ("train.json",), {**overrides, "max_epochs": 15, "seed": seed})
-    parser.get_parsed_content("initialize")
-    parser.get_parsed_content("train#trainer").run()
-    network, transform = (
-        parser.get_parsed_content("network").eval(),
-        parser.get_parsed_content("validate#preprocessing"),
-    )
-    test = items(path, "test")
-    images = torch.stack([transform(item)["image"].as_tensor() for item in test])
-    labels = torch.tensor([item["label"] for item in test])
+    network, images, labels = learn(BUNDLE, path, tmp_path / "run", max_epochs=15, seed=seed)
     right = {}
     for decision in ("tree", "average"):
         network.decision = decision
-        with torch.inference_mode():
-            right[decision] = float((network(images).argmax(1) == labels).float().mean())
+        right[decision] = accuracy(network, images, labels)
     print(f"seed {seed}: {right}")
     assert max(right.values()) > 0.4

@@ -12,11 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from medresnet3d.bundle.load import load_config, load_network
+from medresnet3d.bundle.load import load_network
 from medresnet3d.bundle.registry import find_bundle
 from medresnet3d.data.phantoms.breast_mri import write_breast_mri
 from medresnet3d.engines import layer_probing, load_checkpoint
 from medresnet3d.workflows.train import train
+from tests.bundles.as_configured import assert_resuming_changes_nothing, network_of, parameter_count
 
 BUNDLE = find_bundle("breast_mri_layer_svm")
 TINY = {"arch": "resnet10", "image_size": 32, "max_epochs": 1, "batch_size": 8, "svm_folds": 3}
@@ -33,18 +34,6 @@ def run(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(BUNDLE, manifest, folder, set={**TINY, "layers": ["layer1.0", "layer2.0", "layer3.0"]}, device="cpu")
 
 
-def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> None:
-    train_config, inference = (
-        json.loads((BUNDLE / "configs" / f"{name}.json").read_text()) for name in ("train", "inference")
-    )
-    shared = (
-        *("arch", "size", "activation", "normalisation", "dropout", "dropconnect", "num_classes", "hidden", "layers"),
-        *("image_size", "intensity_percentiles", "preparation", "precision", "network_def"),
-    )
-    assert {key: train_config[key] for key in shared} == {key: inference[key] for key in shared}
-    assert train_config["validate"]["preprocessing"] == inference["preprocessing"]
-
-
 @pytest.mark.parametrize(
     ("overrides", "parameters"),
     [
@@ -55,9 +44,8 @@ def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> Non
     ],
 )
 def test_the_published_size_is_one_id_away(overrides: dict[str, Any], parameters: int) -> None:
-    with torch.device("meta"):
-        network = load_config(BUNDLE, ("inference.json",), overrides).get_parsed_content("network_def")
-    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+    network = network_of(BUNDLE, **overrides)
+    assert parameter_count(network) == parameters
 
 
 def digest(state: dict[str, Tensor], names: list[str]) -> str:
@@ -85,11 +73,8 @@ def test_up_to_the_node_not_a_bit_has_changed(run: Path) -> None:
 
 
 def test_a_resumed_run_probes_nothing_again(run: Path, manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = load_checkpoint(run / "checkpoints" / "best.pt")["network"]
     monkeypatch.setattr(layer_probing, "_predict", lambda *arguments: pytest.fail("probed again"))
-    train(BUNDLE, manifest, run, resume=True, device="cpu")
-    after = load_checkpoint(run / "checkpoints" / "best.pt")["network"]
-    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert_resuming_changes_nothing(BUNDLE, manifest, run)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,32 @@ def test_configs_import_nothing_and_use_no_macro(root: Path):
         assert '"%' not in text, config
         assert "/workspace" not in text, config
     assert not (root / "scripts").exists()
+
+
+@pytest.mark.parametrize("root", BUNDLES)
+def test_train_and_inference_share_the_ids_that_shape_network_and_input(root: Path):
+    """What both have is the same, and what network and preprocessing are made of both have."""
+    train, inference = (json.loads((root / f"configs/{name}.json").read_text()) for name in ("train", "inference"))
+    shared = (train.keys() & inference.keys()) - {"output_dir", "network", "initialize", "run"}
+    assert {key: train[key] for key in shared} == {key: inference[key] for key in shared}
+    assert {"precision", *made_of(inference, "network_def")} <= shared
+    task, validate = json.loads((root / "configs/metadata.json").read_text())["task"], train["validate"]
+    if task != "segmentation":  # whose inference answers whole images, by windows
+        assert validate["inferer"] == inference["inferer"]
+    if task in ("classification", "regression"):
+        assert validate["preprocessing"] == inference["preprocessing"]
+        assert made_of(inference, "preprocessing") - {"preprocessing"} <= shared
+
+
+def made_of(config: dict[str, Any], key: str) -> set[str]:
+    """An id of a raw configuration and all top-level ids that it refers to, directly or through others."""
+    found, waiting = set(), [key]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += re.findall(r"@(\w+)", json.dumps(config[name]))
+    return found
 
 
 @pytest.mark.parametrize("root", BUNDLES)
@@ -138,6 +165,7 @@ def test_a_detector_gives_one_map_validates_by_the_cpm_and_leaves_tables(root: P
     score = train["validate"]["key_metric"]["cpm"]
     assert score["_target_"] == "medresnet3d.metrics.DetectionScore"
     assert "rates" not in score, "the CPM is that of LUNA16"
+    assert train["validate"]["postprocessing"]["transforms"] == inference["answer"]["transforms"]
     answer, save = inference["postprocessing"]["transforms"]
     assert answer == "@answer"
     assert save["_target_"] == "medresnet3d.transforms.detection.SaveDetectionsd"

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
@@ -19,6 +18,7 @@ from medresnet3d.io import load
 from medresnet3d.networks.svm_heat_map import SVMHeatMap
 from medresnet3d.workflows.infer import infer
 from medresnet3d.workflows.train import train
+from tests.bundles.as_configured import network_of
 
 BUNDLE = find_bundle("exudate_resnet_svm")
 TINY = {
@@ -38,20 +38,9 @@ def run(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(BUNDLE, manifest, tmp_path_factory.mktemp("run") / "run", set=TRAINED, device="cpu")
 
 
-def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> None:
-    configs = [json.loads((BUNDLE / "configs" / f"{name}.json").read_text()) for name in ("train", "inference")]
-    shared = (
-        *("arch", "size", "activation", "normalisation", "dropout", "dropconnect", "num_classes", "precision"),
-        *("kernel", "capacity", "normalise_features", "image_size", "patch_size", "input_size", "stride"),
-        "network_def",
-    )
-    assert {key: configs[0][key] for key in shared} == {key: configs[1][key] for key in shared}
-
-
 def test_the_published_size_is_one_id_away() -> None:
     overrides = {"size": "paper", "arch": "resnet50"}
-    with torch.device("meta"):
-        network = load_config(BUNDLE, ("inference.json",), overrides).get_parsed_content("network_def")
+    network = network_of(BUNDLE, **overrides)
     assert network.svm.mean.shape == (2048,) and network.svm.kernel == "rbf"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from medresnet3d.errors import DataError
 from medresnet3d.transforms.microscopy import RotationGrid
 from medresnet3d.workflows.evaluate import evaluate
 from medresnet3d.workflows.train import train
+from tests.bundles.as_configured import network_of, parameter_count
 from tests.bundles.hep2_toy import transfer
 
 BUNDLE = find_bundle("hep2_deep_supervision_resnet")
@@ -49,26 +49,16 @@ def parsed(overrides: dict[str, Any], key: str) -> Any:
         raise error.__cause__ or error from None
 
 
-def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> None:
-    train_config, inference = (
-        json.loads((BUNDLE / "configs" / f"{name}.json").read_text()) for name in ("train", "inference")
-    )
-    shared = (
-        *("size", "archs", "arch", "supervised", "activation", "normalisation", "dropout", "dropconnect"),
-        *("class_names", "num_classes", "image_sizes", "image_size", "percentiles", "clip_limit", "tiles", "prepare"),
-        *("precision", "network_def"),
-    )
-    assert {key: train_config[key] for key in shared} == {key: inference[key] for key in shared}
-    assert train_config["validate"]["preprocessing"] == inference["preprocessing"]
-    assert train_config["class_names"] == list(I3A)
+def test_the_classes_are_the_six_of_i3a() -> None:
+    config = load_config(BUNDLE, ("inference.json",))
+    assert config.get_parsed_content("class_names") == list(I3A) == list(read_metadata(BUNDLE)["labels"].values())
 
 
 @pytest.mark.parametrize(("size", "parameters", "auxiliary"), [("slim", 702_870, 588), ("paper", 23_520_326, 9_228)])
 def test_the_published_size_is_one_id_away(size: str, parameters: int, auxiliary: int) -> None:
-    with torch.device("meta"):
-        network = load_config(BUNDLE, ("inference.json",), {"size": size}).get_parsed_content("network_def")
-    assert sum(parameter.numel() for parameter in network.network.parameters()) == parameters
-    assert sum(parameter.numel() for parameter in network.auxiliary.parameters()) == auxiliary
+    network = network_of(BUNDLE, size=size)
+    assert parameter_count(network.network) == parameters
+    assert parameter_count(network.auxiliary) == auxiliary
 
 
 def test_the_loss_is_the_main_one_plus_the_weighted_auxiliary_ones() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from medresnet3d.io import load
 from medresnet3d.workflows.evaluate import evaluate
 from medresnet3d.workflows.infer import infer
 from medresnet3d.workflows.train import train
+from tests.bundles.as_configured import network_of, parameter_count, prepared
 
 BUNDLE = find_bundle("hep2_dsfcn")
 TINY = {"arch": "resnet10", "patch_size": 32, "patches_per_image": 1, "max_epochs": 1, "batch_size": 4}
@@ -32,19 +32,9 @@ def run(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(BUNDLE, manifest, tmp_path_factory.mktemp("run") / "run", set=TINY, device="cpu")
 
 
-def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> None:
-    train_config, inference = (
-        json.loads((BUNDLE / "configs" / f"{name}.json").read_text()) for name in ("train", "inference")
-    )
-    shared = (
-        *("arch", "size", "dense_deconvolution", "activation", "normalisation", "dropout", "num_classes", "precision"),
-        *("percentiles", "window_size", "window_overlap", "network_def", "inferer"),
-    )
-    expected = {key: inference[key] for key in shared}
-    assert {
-        **{key: train_config.get(key) for key in shared},
-        "inferer": train_config["validate"]["inferer"],
-    } == expected
+def test_validation_looks_through_the_windows_of_inference() -> None:
+    config, inference = (load_config(BUNDLE, (f"{name}.json",)) for name in ("train", "inference"))
+    assert config["validate::inferer"] == inference["inferer"]
 
 
 @pytest.mark.parametrize(
@@ -56,9 +46,8 @@ def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> Non
     ],
 )
 def test_the_published_size_is_one_id_away(overrides: dict[str, Any], parameters: int) -> None:
-    with torch.device("meta"):
-        network = load_config(BUNDLE, ("inference.json",), overrides).get_parsed_content("network_def")
-    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+    network = network_of(BUNDLE, **overrides)
+    assert parameter_count(network) == parameters
 
 
 def test_a_picture_gets_a_label_map_of_its_own_size(run: Path, manifest: Path, tmp_path: Path) -> None:
@@ -67,10 +56,8 @@ def test_a_picture_gets_a_label_map_of_its_own_size(run: Path, manifest: Path, t
     (answer,) = tmp_path.glob("*_seg.*")
     found, seen = load(answer, constant_ok=True), load(picture)
     assert found.shape == seen.shape
-    parser = load_config(run / "bundle", ("inference.json",))
-    image = parser.get_parsed_content("preprocessing")({"image": picture})["image"].as_tensor()
     with torch.inference_mode():
-        expected = load_network(run)(image[None]).argmax(1)[0]
+        expected = load_network(run)(prepared(run / "bundle", picture)).argmax(1)[0]
     assert (torch.as_tensor(found.array)[..., 0] == expected).float().mean() > 0.99
 
 

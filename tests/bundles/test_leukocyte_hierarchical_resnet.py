@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -19,6 +17,7 @@ from medresnet3d.engines import load_checkpoint
 from medresnet3d.errors import ConfigError, DataError
 from medresnet3d.workflows.predictor import Predictor
 from medresnet3d.workflows.train import train
+from tests.bundles.as_configured import accuracy, learn, network_of, parameter_count, prepared
 
 BUNDLE = find_bundle("leukocyte_hierarchical_resnet")
 TINY = {"arch": "resnet10", "image_size": 32, "max_epochs": 2, "batch_size": 8}
@@ -37,18 +36,6 @@ def run(cells: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(BUNDLE, manifest, folder / "run", set=TINY, device="cpu")
 
 
-def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> None:
-    train_config, inference = (
-        json.loads((BUNDLE / "configs" / f"{name}.json").read_text()) for name in ("train", "inference")
-    )
-    shared = (
-        *("size", "archs", "arch", "activation", "normalisation", "dropout", "dropconnect", "class_names", "lineages"),
-        *("groups", "num_classes", "image_sizes", "image_size", "precision", "network_def"),
-    )
-    assert {key: train_config[key] for key in shared} == {key: inference[key] for key in shared}
-    assert train_config["validate"]["preprocessing"] == inference["preprocessing"]
-
-
 def test_the_default_tree_has_the_kinds_of_pbc_and_their_lineages() -> None:
     parser = load_config(BUNDLE, ("inference.json",))
     names, groups = parser.get_parsed_content("class_names"), parser.get_parsed_content("groups")
@@ -59,9 +46,8 @@ def test_the_default_tree_has_the_kinds_of_pbc_and_their_lineages() -> None:
 
 @pytest.mark.parametrize(("size", "parameters"), [("slim", 703_644), ("paper", 23_532_620)])
 def test_the_published_size_is_one_id_away(size: str, parameters: int) -> None:
-    with torch.device("meta"):
-        network = load_config(BUNDLE, ("inference.json",), {"size": size}).get_parsed_content("network_def")
-    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+    network = network_of(BUNDLE, size=size)
+    assert parameter_count(network) == parameters
 
 
 def test_a_training_on_other_kinds_takes_their_names_and_lineages(run: Path, cells: Path) -> None:
@@ -82,9 +68,9 @@ def test_the_children_of_an_answer_add_up_to_the_lineage(run: Path, cells: Path)
     picture = items(cells, "all")[0]["image"]
     predictor = Predictor(run, device="cpu", flips=[], precision="fp32")
     probabilities = torch.tensor(list(predictor(picture).probabilities.values()))
-    image = load_config(run / "bundle", ("inference.json",)).get_parsed_content("preprocessing")({"image": picture})
+    image = prepared(run / "bundle", picture)
     with torch.inference_mode():
-        coarse = network.classifier.coarse(network.forward_features(image["image"].as_tensor()[None])).softmax(1)[0]
+        coarse = network.classifier.coarse(network.forward_features(image)).softmax(1)[0]
     sums = torch.zeros(len(coarse)).index_add(0, network.classifier.group, probabilities)
     torch.testing.assert_close(sums, coarse, atol=1e-5, rtol=0)
 
@@ -141,13 +127,6 @@ def test_augmentation_varies_colours_and_noise_in_training_alone(cells: Path) ->
 @pytest.mark.slow
 def test_learns_kinds_of_cells_from_phantoms(tmp_path: Path) -> None:
     manifest = write_pbc(tmp_path / "cells", 480, seed=3, size=(48, 48), difficulty=0.2)
-    overrides = {"data": str(manifest), "output_dir": str(tmp_path / "run"), "device": "cpu", "image_size": 48}
-    parser = load_config(BUNDLE, ("train.json",), {**overrides, "max_epochs": 20})
-    parser.get_parsed_content("initialize")
-    parser.get_parsed_content("train#trainer").run()
-    network = parser.get_parsed_content("network").eval()
-    transform = parser.get_parsed_content("validate#preprocessing")
-    test = items(write_pbc(tmp_path / "others", 160, seed=4, size=(48, 48), difficulty=0.2), "all")
-    with torch.inference_mode():
-        answers = [network(transform(item)["image"].as_tensor()[None])[0] for item in test]
-    assert np.mean([int(a.argmax()) == item["label"] for a, item in zip(answers, test, strict=True)]) > 0.85
+    others = items(write_pbc(tmp_path / "others", 160, seed=4, size=(48, 48), difficulty=0.2), "all")
+    network, images, labels = learn(BUNDLE, manifest, tmp_path / "run", others, image_size=48, max_epochs=20)
+    assert accuracy(network, images, labels) > 0.85

@@ -20,23 +20,16 @@ from medresnet3d.engines import load_checkpoint
 from medresnet3d.losses.hybrid_detection import HybridDetectionLoss
 from medresnet3d.workflows.predictor import Predictor
 from medresnet3d.workflows.train import train
+from tests.bundles.as_configured import network_of, parameter_count
 
 BUNDLE = find_bundle("lung_nodule_detection_attention_resnet")
 
 
-def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> None:
-    train_config, inference = (
-        json.loads((BUNDLE / "configs" / f"{name}.json").read_text()) for name in ("train", "inference")
-    )
-    shared = set(train_config) & set(inference) - {"output_dir", "initialize", "run"}
-    assert {"width", "voxel_size_mm", "scales_mm", "cube_size", "threshold", "network_def"} <= shared
-    assert {key: train_config[key] for key in shared} == {key: inference[key] for key in shared}
-    assert train_config["validate"]["inferer"] == inference["inferer"]
-    assert train_config["validate"]["postprocessing"]["transforms"] == inference["answer"]["transforms"]
-    prepared = (train_config["validate"]["preprocessing"], inference["preprocessing"])
-    assert {key: prepared[0][key] for key in prepared[0] if key != "_target_"} == {
-        key: prepared[1][key] for key in prepared[1] if key != "_target_"
-    }
+def test_validation_and_inference_prepare_a_scan_alike() -> None:
+    config, inference = (load_config(BUNDLE, (f"{name}.json",)) for name in ("train", "inference"))
+    prepared = (config["validate::preprocessing"], inference["preprocessing"])
+    one, other = ({key: value for key, value in part.items() if key != "_target_"} for part in prepared)
+    assert one == other
 
 
 @pytest.mark.parametrize(
@@ -51,10 +44,9 @@ def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> Non
 def test_size_attention_and_scales_are_plain_ids(
     overrides: dict[str, Any], parameters: int | None, edges: list[float], cube: int
 ) -> None:
-    with torch.device("meta"):
-        network = load_config(BUNDLE, ("inference.json",), overrides).get_parsed_content("network_def")
+    network = network_of(BUNDLE, **overrides)
     assert network.edges == pytest.approx(edges) and network.cube_size == cube
-    assert parameters is None or sum(parameter.numel() for parameter in network.parameters()) == parameters
+    assert parameters is None or parameter_count(network) == parameters
 
 
 def test_heads_are_trained_apart_then_together_at_a_tenth_of_the_rate() -> None:

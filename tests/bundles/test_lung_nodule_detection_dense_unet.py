@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +12,9 @@ from torch import nn
 from medresnet3d.bundle.load import load_config
 from medresnet3d.bundle.registry import find_bundle
 from medresnet3d.data.phantoms.luna16 import write_nodule_scans
+from tests.bundles.as_configured import parameter_count
 
 BUNDLE = find_bundle("lung_nodule_detection_dense_unet")
-
-
-def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> None:
-    train, inference = (
-        json.loads((BUNDLE / "configs" / f"{name}.json").read_text()) for name in ("train", "inference")
-    )
-    shared = set(train) & set(inference) - {"output_dir", "initialize", "run"}
-    assert {"mode", "neighbours", "width", "voxel_size_mm", "dilations", "threshold", "network_def"} <= shared
-    assert {key: train[key] for key in shared} == {key: inference[key] for key in shared}
-    assert train["validate"]["inferer"] == inference["inferer"]
-    assert train["validate"]["postprocessing"]["transforms"] == inference["answer"]["transforms"]
 
 
 @pytest.mark.parametrize(("mode", "parameters"), [("2d", 651_803), ("2.5d", 652_379), ("3d", 1_741_467)])
@@ -33,7 +22,7 @@ def test_the_published_size_of_every_mode(mode: str, parameters: int) -> None:
     parser = load_config(BUNDLE, ("inference.json",), {"size": "paper", "mode": mode})
     with torch.device("meta"):
         network = parser.get_parsed_content("network_def")
-    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+    assert parameter_count(network) == parameters
     assert parser.get_parsed_content("voxel_size_mm") == 1.0
 
 

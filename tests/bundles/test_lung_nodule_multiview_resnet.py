@@ -14,18 +14,9 @@ from medresnet3d.bundle.load import load_config
 from medresnet3d.bundle.registry import find_bundle
 from medresnet3d.data import items
 from medresnet3d.data.phantoms.lidc import write_nodule_cohort
+from tests.bundles.as_configured import parameter_count
 
 BUNDLE = find_bundle("lung_nodule_multiview_resnet")
-
-
-def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> None:
-    train, inference = (
-        json.loads((BUNDLE / "configs" / f"{name}.json").read_text()) for name in ("train", "inference")
-    )
-    shared = set(train) & set(inference) - {"output_dir", "initialize", "network", "run"}
-    assert {"arch", "size", "share_weights", "views", "crop_size_mm", "voxel_sizes_mm", "network_def"} <= shared
-    assert {key: train[key] for key in shared} == {key: inference[key] for key in shared}
-    assert train["validate"]["preprocessing"] == inference["preprocessing"]
 
 
 @pytest.mark.parametrize(
@@ -42,7 +33,7 @@ def test_size_depth_and_sharing_are_one_id_each(overrides: dict[str, Any], param
     parser = load_config(BUNDLE, ("inference.json",), overrides)
     with torch.device("meta"):
         network = parser.get_parsed_content("network_def")
-    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+    assert parameter_count(network) == parameters
 
 
 @pytest.mark.parametrize("arch", ["resnet10", "resnet34"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -12,18 +11,9 @@ from torch import nn
 from medresnet3d.bundle.load import load_config
 from medresnet3d.bundle.registry import find_bundle
 from medresnet3d.losses.focal import FocalLoss
+from tests.bundles.as_configured import parameter_count
 
 BUNDLE = find_bundle("lung_nodule_projection_densenet")
-
-
-def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> None:
-    train, inference = (
-        json.loads((BUNDLE / "configs" / f"{name}.json").read_text()) for name in ("train", "inference")
-    )
-    shared = set(train) & set(inference) - {"output_dir", "initialize", "network", "run"}
-    assert {"arch", "size", "projection", "slices", "sigma", "slice_growth", "in_channels", "network_def"} <= shared
-    assert {key: train[key] for key in shared} == {key: inference[key] for key in shared}
-    assert train["validate"]["preprocessing"] == inference["preprocessing"]
 
 
 @pytest.mark.parametrize(
@@ -43,7 +33,7 @@ def test_the_published_size_is_one_id() -> None:
     parser = load_config(BUNDLE, ("inference.json",), {"size": "paper"})
     with torch.device("meta"):
         network = parser.get_parsed_content("network_def")
-    assert sum(parameter.numel() for parameter in network.parameters()) == 6_955_906
+    assert parameter_count(network) == 6_955_906
     assert parser.get_parsed_content("voxel_size_mm") == 0.5
 
 

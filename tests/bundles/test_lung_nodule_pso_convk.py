@@ -22,6 +22,7 @@ from medresnet3d.engines.kernel_search import KernelSearch
 from medresnet3d.engines.kernels import read_kernels
 from medresnet3d.workflows.predictor import Predictor
 from medresnet3d.workflows.train import train
+from tests.bundles.as_configured import parameter_count
 
 BUNDLE = find_bundle("lung_nodule_pso_convk")
 TINY = {"max_epochs": 2, "source_epochs": 2, "population": 4, "iterations": 3, "batch_size": 12}
@@ -41,20 +42,10 @@ def read(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text()))
 
 
-def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> None:
-    train_config, inference = (read(BUNDLE / "configs" / f"{name}.json") for name in ("train", "inference"))
-    shared = (
-        *("arch", "size", "spatial_dims", "activation", "normalisation", "dropout", "dropconnect", "num_classes"),
-        *("image_size", "voxel_size_mm", "intensity_range", "precision", "network_def"),
-    )
-    assert {key: train_config[key] for key in shared} == {key: inference[key] for key in shared}
-    assert train_config["validate"]["preprocessing"] == inference["preprocessing"]
-
-
 @pytest.mark.parametrize(("dims", "parameters"), [(2, 2_354), (3, 11_306)])
 def test_the_network_is_that_of_the_paper_and_3d_is_one_id(dims: int, parameters: int) -> None:
     network = load_config(BUNDLE, ("inference.json",), {"spatial_dims": dims}).get_parsed_content("network_def")
-    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+    assert parameter_count(network) == parameters
     with torch.inference_mode():
         assert network.eval()(torch.zeros(1, 1, *[28] * dims)).shape == (1, 2)
 

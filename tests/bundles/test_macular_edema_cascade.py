@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from medresnet3d.bundle.load import load_config, load_network
+from medresnet3d.bundle.load import load_network
 from medresnet3d.bundle.registry import find_bundle
 from medresnet3d.data import items
 from medresnet3d.data.phantoms.fundus_lesions import write_hei_med
@@ -22,6 +22,7 @@ from medresnet3d.workflows.explanation import explain
 from medresnet3d.workflows.infer import infer
 from medresnet3d.workflows.predictor import Predictor
 from medresnet3d.workflows.train import train
+from tests.bundles.as_configured import assert_resuming_changes_nothing, network_of, parameter_count
 
 BUNDLE = find_bundle("macular_edema_cascade")
 TINY = {"image_size": 64, "tile_size": 32, "crop_size": 16, "depth": 10, "arch": "resnet10_unpooled", "folds": 2}
@@ -45,15 +46,6 @@ def run(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(BUNDLE, manifest, folder, set={"task": "classification", **TINY, **SHORT}, device="cpu")
 
 
-def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> None:
-    configs = [json.loads((BUNDLE / "configs" / f"{name}.json").read_text()) for name in ("train", "inference")]
-    shared = (
-        *("task", "size", "depth", "fusion_channels", "arch", "crop_size", "num_classes", "image_size", "threshold"),
-        *("activation", "normalisation", "dropout", "dropconnect", "precision", "network_def"),
-    )
-    assert {key: configs[0][key] for key in shared} == {key: configs[1][key] for key in shared}
-
-
 @pytest.mark.parametrize(
     ("overrides", "parameters"),
     [
@@ -63,9 +55,8 @@ def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> Non
     ],
 )
 def test_the_published_size_is_one_id_away(overrides: dict[str, Any], parameters: int) -> None:
-    with torch.device("meta"):
-        network = load_config(BUNDLE, ("inference.json",), overrides).get_parsed_content("network_def")
-    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+    network = network_of(BUNDLE, **overrides)
+    assert parameter_count(network) == parameters
 
 
 def test_crops_come_from_finders_that_have_not_seen_the_patient(run: Path, manifest: Path) -> None:
@@ -97,10 +88,7 @@ def test_the_answer_is_that_of_the_crop_and_the_report_shows_the_map_it_was_chos
 
 
 def test_a_resumed_run_is_the_same(run: Path, manifest: Path) -> None:
-    before = load_checkpoint(run / "checkpoints" / "best.pt")["network"]
-    train(BUNDLE, manifest, run, resume=True, device="cpu")
-    after = load_checkpoint(run / "checkpoints" / "best.pt")["network"]
-    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert_resuming_changes_nothing(BUNDLE, manifest, run)
 
 
 def test_exudates_are_a_picture_of_the_photographs_size(manifest: Path, tmp_path: Path) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,29 +18,17 @@ from medresnet3d.data.preparation.radiographs import write_mammogram
 from medresnet3d.networks.densenet2 import DenseNet2, InceptionStem
 from medresnet3d.workflows.predictor import Predictor
 from medresnet3d.workflows.train import train
+from tests.bundles.as_configured import answers, learn, network_of, parameter_count
 
 BUNDLE = find_bundle("mammogram_densenet2")
 TINY = {"image_size": 32, "max_epochs": 1, "batch_size": 8}
 
 
-def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> None:
-    train_config, inference = (
-        json.loads((BUNDLE / "configs" / f"{name}.json").read_text()) for name in ("train", "inference")
-    )
-    shared = (
-        *("size", "arch", "activation", "normalisation", "dropout", "dropconnect", "num_classes"),
-        *("frame", "image_sizes", "image_size", "precision", "network_def"),
-    )
-    assert {key: train_config[key] for key in shared} == {key: inference[key] for key in shared}
-    assert train_config["validate"]["preprocessing"] == inference["preprocessing"]
-
-
 @pytest.mark.parametrize(("size", "parameters"), [("slim", 450_872), ("paper", 6_956_474)])
 def test_the_published_size_is_one_id_away(size: str, parameters: int) -> None:
-    with torch.device("meta"):
-        network = load_config(BUNDLE, ("inference.json",), {"size": size}).get_parsed_content("network_def")
+    network = network_of(BUNDLE, size=size)
     assert isinstance(network, DenseNet2) and isinstance(network.features.conv0, InceptionStem)
-    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+    assert parameter_count(network) == parameters
 
 
 def test_an_epoch_may_have_fifteen_variants_of_each_film(tmp_path: Path) -> None:
@@ -70,14 +56,7 @@ def test_a_trained_run_answers_dicom_and_its_picture_alike(tmp_path: Path) -> No
 @pytest.mark.slow
 def test_learns_masses_on_whole_films_from_phantoms(tmp_path: Path) -> None:
     manifest = write_inbreast(tmp_path / "films", 150, seed=3, size=(96, 72), difficulty=0.1)
-    overrides: dict[str, Any] = {"data": str(manifest), "output_dir": str(tmp_path / "run"), "device": "cpu"}
-    parser = load_config(BUNDLE, ("train.json",), overrides)
-    parser.get_parsed_content("initialize")
-    parser.get_parsed_content("train#trainer").run()
-    network = parser.get_parsed_content("network").eval()
-    transform, test = parser.get_parsed_content("validate#preprocessing"), items(manifest, "test")
-    with torch.inference_mode():
-        scores = [network(transform(item)["image"].as_tensor()[None]).softmax(1)[0, 1].item() for item in test]
-    auc = roc_auc_score([item["label"] for item in test], scores)
-    print(f"AUC {auc:.3f} on {len(test)} phantoms")
+    network, images, labels = learn(BUNDLE, manifest, tmp_path / "run")
+    auc = roc_auc_score(labels, answers(network, images).softmax(1)[:, 1])
+    print(f"AUC {auc:.3f} on {len(labels)} phantoms")
     assert auc > 0.8

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from torch import nn
 import medresnet3d
 from medresnet3d.bundle.load import load_config, load_network
 from medresnet3d.bundle.registry import find_bundle
-from medresnet3d.data import items
 from medresnet3d.data.phantoms.mammography import breast_film, write_cbis_ddsm, write_mini_mias
 from medresnet3d.data.preparation.radiographs import mask_box, write_mammogram
 from medresnet3d.workflows.compare import Comparison
@@ -23,6 +21,7 @@ from medresnet3d.workflows.compare_presets import preset_factor
 from medresnet3d.workflows.evaluate import evaluate
 from medresnet3d.workflows.predictor import Predictor
 from medresnet3d.workflows.train import train
+from tests.bundles.as_configured import answers, learn, network_of, parameter_count
 
 BUNDLE = find_bundle("mammogram_mass_transfer")
 TINY = {"arch": "resnet10", "image_size": 32, "max_epochs": 2, "batch_size": 8}
@@ -55,18 +54,6 @@ def _shared() -> dict[str, Any]:
     return {key: TINY[key] for key in ("arch", "image_size")}
 
 
-def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> None:
-    train_config, inference = (
-        json.loads((BUNDLE / "configs" / f"{name}.json").read_text()) for name in ("train", "inference")
-    )
-    shared = (
-        *("size", "archs", "arch", "activation", "normalisation", "dropout", "dropconnect", "num_classes"),
-        *("margin", "image_sizes", "image_size", "precision", "network_def"),
-    )
-    assert {key: train_config[key] for key in shared} == {key: inference[key] for key in shared}
-    assert train_config["validate"]["preprocessing"] == inference["preprocessing"]
-
-
 @pytest.mark.parametrize(
     ("overrides", "parameters"),
     [
@@ -77,9 +64,8 @@ def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> Non
     ],
 )
 def test_the_published_networks_are_one_or_two_ids_away(overrides: dict[str, Any], parameters: int) -> None:
-    with torch.device("meta"):
-        network = load_config(BUNDLE, ("inference.json",), overrides).get_parsed_content("network_def")
-    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+    network = network_of(BUNDLE, **overrides)
+    assert parameter_count(network) == parameters
 
 
 LEARNING = {
@@ -161,14 +147,7 @@ def test_the_sweep_runs_on_masses_and_says_what_it_found(manifest: Path, weights
 @pytest.mark.slow
 def test_learns_masses_from_phantoms(tmp_path: Path) -> None:
     manifest = write_cbis_ddsm(tmp_path / "masses", 200, 80, seed=3, size=(96, 72), difficulty=0.3)
-    overrides = {"data": str(manifest), "output_dir": str(tmp_path / "run"), "device": "cpu"}
-    parser = load_config(BUNDLE, ("train.json",), overrides)
-    parser.get_parsed_content("initialize")
-    parser.get_parsed_content("train#trainer").run()
-    network = parser.get_parsed_content("network").eval()
-    transform, test = parser.get_parsed_content("validate#preprocessing"), items(manifest, "test")
-    with torch.inference_mode():
-        scores = [network(transform(item)["image"].as_tensor()[None]).softmax(1)[0, 1].item() for item in test]
-    auc = roc_auc_score([item["label"] for item in test], scores)
-    print(f"AUC {auc:.3f} on {len(test)} phantoms")
+    network, images, labels = learn(BUNDLE, manifest, tmp_path / "run")
+    auc = roc_auc_score(labels, answers(network, images).softmax(1)[:, 1])
+    print(f"AUC {auc:.3f} on {len(labels)} phantoms")
     assert auc > 0.85

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from medresnet3d.transforms.dermoscopy_masking import RandCoverSquares, RandCove
 from medresnet3d.transforms.picture_pipelines import IMAGENET_DEVIATION, IMAGENET_MEAN
 from medresnet3d.workflows.predictor import Predictor
 from medresnet3d.workflows.train import train
+from tests.bundles.as_configured import network_of, parameter_count, prepared
 
 BUNDLE = find_bundle("melanoma_masked_ensemble")
 TINY = {"arch": "resnet10", "image_size": 32, "max_epochs": 2, "batch_size": 8}
@@ -45,23 +45,10 @@ def unit(image: Tensor) -> NDArray[np.float64]:
     return pictures * deviation + mean
 
 
-def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> None:
-    train_config, inference = (
-        json.loads((BUNDLE / "configs" / f"{name}.json").read_text()) for name in ("train", "inference")
-    )
-    shared = (
-        *("size", "architectures", "arch", "hiddens", "hidden", "head_dropout", "activation", "normalisation"),
-        *("dropout", "dropconnect", "num_classes", "image_sizes", "image_size", "precision", "network_def"),
-    )
-    assert {key: train_config[key] for key in shared} == {key: inference[key] for key in shared}
-    assert train_config["validate"]["preprocessing"] == inference["preprocessing"]
-
-
 @pytest.mark.parametrize(("size", "parameters"), [("slim", 1_421_156), ("paper", 49_119_876)])
 def test_the_published_size_is_one_id_away(size: str, parameters: int) -> None:
-    with torch.device("meta"):
-        network = load_config(BUNDLE, ("inference.json",), {"size": size}).get_parsed_content("network_def")
-    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+    network = network_of(BUNDLE, size=size)
+    assert parameter_count(network) == parameters
 
 
 def test_each_network_gets_its_own_covering_of_the_same_picture_and_label(manifest: Path) -> None:
@@ -92,9 +79,9 @@ def test_nothing_is_covered_in_validation_and_inference(manifest: Path) -> None:
 def test_the_answer_is_the_mean_of_both_networks(manifest: Path, tmp_path: Path) -> None:
     run = train(BUNDLE, manifest, tmp_path / "run", set=TINY, device="cpu")
     network, picture = load_network(run), items(manifest, "test")[0]["image"]
-    image = load_config(run / "bundle", ("inference.json",)).get_parsed_content("preprocessing")({"image": picture})
+    image = prepared(run / "bundle", picture)
     with torch.inference_mode():
-        answers = [member(image["image"].as_tensor()[None]).softmax(1)[0] for member in network.members]
+        answers = [member(image).softmax(1)[0] for member in network.members]
     prediction = Predictor(run, device="cpu")(picture)
     np.testing.assert_allclose(list(prediction.probabilities.values()), sum(answers) / 2, atol=1e-5)
 

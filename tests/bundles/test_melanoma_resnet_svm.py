@@ -20,6 +20,14 @@ from medresnet3d.engines.features import extract
 from medresnet3d.networks.heads.svm import SVMHead
 from medresnet3d.workflows.predictor import Predictor
 from medresnet3d.workflows.train import train
+from tests.bundles.as_configured import (
+    answers,
+    assert_resuming_changes_nothing,
+    learn,
+    network_of,
+    parameter_count,
+    prepared,
+)
 
 BUNDLE = find_bundle("melanoma_resnet_svm")
 TINY = {"arch": "resnet10", "image_size": 32, "max_epochs": 2, "batch_size": 8, "svm_folds": 3}
@@ -36,26 +44,13 @@ def run(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(BUNDLE, manifest, folder, set={**TINY, "kernel": "rbf", "capacity": 40}, device="cpu")
 
 
-def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> None:
-    train_config, inference = (
-        json.loads((BUNDLE / "configs" / f"{name}.json").read_text()) for name in ("train", "inference")
-    )
-    shared = (
-        *("arch", "size", "activation", "normalisation", "dropout", "dropconnect", "num_classes"),
-        *("kernel", "capacity", "normalise_features", "image_size", "precision", "network_def"),
-    )
-    assert {key: train_config[key] for key in shared} == {key: inference[key] for key in shared}
-    assert train_config["validate"]["preprocessing"] == inference["preprocessing"]
-
-
 @pytest.mark.parametrize(
     ("overrides", "parameters", "features"),
     [({}, 702_354, 128), ({"size": "paper", "arch": "resnet152"}, 58_147_906, 2048)],
 )
 def test_the_published_size_is_one_id_away(overrides: dict[str, Any], parameters: int, features: int) -> None:
-    with torch.device("meta"):
-        network = load_config(BUNDLE, ("inference.json",), overrides).get_parsed_content("network_def")
-    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+    network = network_of(BUNDLE, **overrides)
+    assert parameter_count(network) == parameters
     assert network.svm.mean.shape == (features,)
 
 
@@ -66,8 +61,7 @@ def test_the_ready_bundle_answers_by_the_fitted_svm(run: Path, manifest: Path) -
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in best["network"].items())
     picture = items(manifest, "test")[0]["image"]
     prediction = Predictor(run, device="cpu")(picture)
-    parser = load_config(run / "bundle", ("inference.json",))
-    image = parser.get_parsed_content("preprocessing")({"image": picture})["image"].as_tensor()[None]
+    image = prepared(run / "bundle", picture)
     with torch.inference_mode():
         expected = network.svm(network.svm_features(network.forward_features(image))).exp()[0]
     np.testing.assert_allclose(list(prediction.probabilities.values()), expected, atol=1e-5)
@@ -95,11 +89,8 @@ def test_fitted_on_the_training_patients_alone(run: Path, manifest: Path) -> Non
 def test_a_resumed_run_is_the_same_and_fits_nothing_again(
     run: Path, manifest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = load_checkpoint(run / "checkpoints" / "best.pt")["network"]
     monkeypatch.setattr(SVMHead, "from_sklearn", lambda *arguments: pytest.fail("fitted again"))
-    train(BUNDLE, manifest, run, resume=True, device="cpu")
-    after = load_checkpoint(run / "checkpoints" / "best.pt")["network"]
-    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert_resuming_changes_nothing(BUNDLE, manifest, run)
 
 
 def test_a_frozen_network_is_one_id(manifest: Path, tmp_path: Path) -> None:
@@ -120,15 +111,5 @@ def test_a_frozen_network_is_one_id(manifest: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_learns_lesions_from_phantoms(tmp_path: Path) -> None:
     manifest = write_isic2016(tmp_path / "lesions", 300, 100, seed=3, size=(72, 96), difficulty=0.3)
-    overrides = {"data": str(manifest), "output_dir": str(tmp_path / "run"), "device": "cpu", "image_size": 64}
-    parser = load_config(BUNDLE, ("train.json",), overrides)
-    parser.get_parsed_content("initialize")
-    parser.get_parsed_content("train#trainer").run()
-    network, transform = (
-        parser.get_parsed_content("network").eval(),
-        parser.get_parsed_content("validate#preprocessing"),
-    )
-    test = items(manifest, "test")
-    with torch.inference_mode():
-        scores = [network(transform(item)["image"].as_tensor()[None]).softmax(1)[0, 1].item() for item in test]
-    assert roc_auc_score([item["label"] for item in test], scores) > 0.85
+    network, images, labels = learn(BUNDLE, manifest, tmp_path / "run", image_size=64)
+    assert roc_auc_score(labels, answers(network, images).softmax(1)[:, 1]) > 0.85

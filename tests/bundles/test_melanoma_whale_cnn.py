@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from medresnet3d.workflows.predictor import Predictor
 from medresnet3d.workflows.search import search
 from medresnet3d.workflows.search_space import read_space
 from medresnet3d.workflows.train import train
+from tests.bundles.as_configured import assert_resuming_changes_nothing, parameter_count, prepared
 
 BUNDLE = find_bundle("melanoma_whale_cnn")
 TINY = {"max_epochs": 2, "population": 4, "iterations": 3, "batch_size": 8}
@@ -40,22 +40,10 @@ def searched(run: Path) -> dict[str, Any]:
     return dict(load_checkpoint(run / "stages" / "weights.pt")["network"])
 
 
-def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> None:
-    train_config, inference = (
-        json.loads((BUNDLE / "configs" / f"{name}.json").read_text()) for name in ("train", "inference")
-    )
-    shared = (
-        *("filters", "kernel_size", "activation", "normalisation", "dropout", "dropconnect", "num_classes"),
-        *("image_size", "precision", "network_def"),
-    )
-    assert {key: train_config[key] for key in shared} == {key: inference[key] for key in shared}
-    assert train_config["validate"]["preprocessing"] == inference["preprocessing"]
-
-
 @pytest.mark.parametrize(("overrides", "parameters"), [({}, 2_974), ({"filters": [8, 12, 16, 16]}, 5_294)])
 def test_all_weights_are_few_enough_for_a_swarm(overrides: dict[str, Any], parameters: int) -> None:
     network = load_config(BUNDLE, ("inference.json",), overrides).get_parsed_content("network_def")
-    assert WeightCode(network).dims == sum(parameter.numel() for parameter in network.parameters()) == parameters
+    assert WeightCode(network).dims == parameter_count(network) == parameters
     assert parameters <= MAX_DIMS
     with torch.inference_mode():
         assert network.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 2)
@@ -73,11 +61,8 @@ def test_the_best_whale_is_where_the_refinement_starts(run: Path) -> None:
 
 
 def test_a_resumed_run_searches_nothing_again(run: Path, manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = load_checkpoint(run / "checkpoints" / "best.pt")["network"]
     monkeypatch.setattr(WeightSearch, "__call__", lambda *arguments: pytest.fail("searched again"))
-    train(BUNDLE, manifest, run, resume=True, device="cpu")
-    after = load_checkpoint(run / "checkpoints" / "best.pt")["network"]
-    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert_resuming_changes_nothing(BUNDLE, manifest, run)
 
 
 def test_without_refinement_the_answer_is_that_of_the_whales(manifest: Path, tmp_path: Path) -> None:
@@ -87,9 +72,9 @@ def test_without_refinement_the_answer_is_that_of_the_whales(manifest: Path, tmp
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in searched(alone).items())
     picture = items(manifest, "test")[0]["image"]
     prediction = Predictor(alone, device="cpu")(picture)
-    image = load_config(alone / "bundle", ("inference.json",)).get_parsed_content("preprocessing")({"image": picture})
+    image = prepared(alone / "bundle", picture)
     with torch.inference_mode():
-        expected = network(image["image"].as_tensor()[None]).softmax(1)[0]
+        expected = network(image).softmax(1)[0]
     np.testing.assert_allclose(list(prediction.probabilities.values()), expected, atol=1e-5)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from medresnet3d.metrics.screening import screening_scores
 from medresnet3d.workflows.evaluate import evaluate
 from medresnet3d.workflows.infer import infer
 from medresnet3d.workflows.train import train
+from tests.bundles.as_configured import network_of, parameter_count, prepared
 
 BUNDLE = find_bundle("retinopathy_screening_resnet")
 TINY = {"arch": "resnet10", "image_size": 32, "max_epochs": 1, "batch_size": 8, "val_interval": 1}
@@ -38,18 +38,6 @@ def run(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(BUNDLE, manifest, folder, set={**TINY, "rivals": {"binary": BINARY}}, device="cpu")
 
 
-def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> None:
-    train_config, inference = (
-        json.loads((BUNDLE / "configs" / f"{name}.json").read_text()) for name in ("train", "inference")
-    )
-    shared = (
-        *("arch", "size", "activation", "normalisation", "dropout", "dropconnect", "num_classes", "screening_grade"),
-        *("image_sizes", "image_size", "local_average", "preparation", "precision", "network_def"),
-    )
-    assert {key: train_config[key] for key in shared} == {key: inference[key] for key in shared}
-    assert train_config["validate"]["preprocessing"] == inference["preprocessing"]
-
-
 @pytest.mark.parametrize(
     ("overrides", "parameters"),
     [
@@ -59,9 +47,8 @@ def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> Non
     ],
 )
 def test_the_published_size_is_one_id_away(overrides: dict[str, Any], parameters: int) -> None:
-    with torch.device("meta"):
-        network = load_config(BUNDLE, ("inference.json",), overrides).get_parsed_content("network_def")
-    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+    network = network_of(BUNDLE, **overrides)
+    assert parameter_count(network) == parameters
 
 
 @pytest.mark.parametrize("grade", [1, 2])
@@ -76,8 +63,7 @@ def test_the_score_is_in_the_answer_and_the_network_still_gives_five_logits(
     assert float(row["details_screening_score"]) == pytest.approx(screening_scores(probabilities, grade), abs=1e-5)
     assert row["details_screening_from_grade"] == str(grade)
     assert re.search(r"score 0\.\d+, from grade \d", (tmp_path / "report.html").read_text())
-    parser = load_config(run / "bundle", ("inference.json",))
-    image = parser.get_parsed_content("preprocessing")({"image": picture})["image"].as_tensor()[None]
+    image = prepared(run / "bundle", picture)
     with torch.inference_mode():
         logits = load_network(run)(image)
     np.testing.assert_allclose(logits.softmax(1)[0], probabilities, atol=1e-5)

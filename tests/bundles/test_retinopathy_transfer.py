@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 
-from medresnet3d.bundle.load import load_config
 from medresnet3d.bundle.registry import find_bundle
 from medresnet3d.data import items
 from medresnet3d.data.phantoms.fundus import write_eyepacs
@@ -22,6 +21,7 @@ from medresnet3d.workflows.evaluate import evaluate
 from medresnet3d.workflows.search import search
 from medresnet3d.workflows.search_space import read_space
 from medresnet3d.workflows.train import train
+from tests.bundles.as_configured import answers, learn, network_of, parameter_count
 from tests.workflows.searching import ToyTraining
 
 BUNDLE = find_bundle("retinopathy_transfer")
@@ -32,18 +32,6 @@ TINY = {"arch": "resnet10", "image_size": 32, "max_epochs": 1, "batch_size": 8}
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_eyepacs(tmp_path_factory.mktemp("eyes"), training=20, test=10, size=(32, 40))
-
-
-def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> None:
-    train_config, inference = (
-        json.loads((BUNDLE / "configs" / f"{name}.json").read_text()) for name in ("train", "inference")
-    )
-    shared = (
-        *("arch", "size", "activation", "normalisation", "dropout", "dropconnect", "num_classes", "image_size"),
-        *("local_average", "preparation", "precision", "network_def"),
-    )
-    assert {key: train_config[key] for key in shared} == {key: inference[key] for key in shared}
-    assert train_config["validate"]["preprocessing"] == inference["preprocessing"]
 
 
 @pytest.mark.parametrize(
@@ -57,9 +45,8 @@ def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> Non
     ],
 )
 def test_the_four_families_are_one_id(overrides: dict[str, Any], parameters: int) -> None:
-    with torch.device("meta"):
-        network = load_config(BUNDLE, ("inference.json",), overrides).get_parsed_content("network_def")
-    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+    network = network_of(BUNDLE, **overrides)
+    assert parameter_count(network) == parameters
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -78,8 +65,7 @@ def test_both_eyes_of_a_patient_are_on_one_side(manifest: Path, seed: int) -> No
 def test_every_depth_of_the_search_space_is_one_of_every_architecture() -> None:
     space = {one.name: one for one in read_space(SPACE)}
     for arch in space["arch"].choices:
-        with torch.device("meta"):
-            network = load_config(BUNDLE, ("inference.json",), {"arch": arch}).get_parsed_content("network_def")
+        network = network_of(BUNDLE, arch=arch)
         assert set(space["freeze_until"].choices) <= set(freeze_depths(network)), arch
     ids = json.loads((BUNDLE / "configs" / "train.json").read_text())
     assert set(space) <= set(ids)
@@ -128,16 +114,8 @@ def test_a_real_search_prefers_what_learns(tmp_path: Path) -> None:
 @pytest.mark.parametrize("local_average", [False, True])
 def test_learns_grades_from_phantoms(tmp_path: Path, local_average: bool) -> None:
     manifest = write_eyepacs(tmp_path / "eyes", 300, 200, seed=3, size=(96, 128), difficulty=0.3)
-    overrides = {"data": str(manifest), "output_dir": str(tmp_path / "run"), "device": "cpu"}
-    parser = load_config(BUNDLE, ("train.json",), {**overrides, "local_average": local_average})
-    parser.get_parsed_content("initialize")
-    parser.get_parsed_content("train#trainer").run()
-    network = parser.get_parsed_content("network").eval()
-    transform = parser.get_parsed_content("validate#preprocessing")
+    network, images, labels = learn(BUNDLE, manifest, tmp_path / "run", local_average=local_average)
     kappa = QuadraticKappa(5)
-    with torch.inference_mode():
-        for item in items(manifest, "test"):
-            answer = network(transform(item)["image"].as_tensor()[None])[0]
-            kappa.update(([answer], [torch.eye(5)[item["label"]]]))
+    kappa.update((list(answers(network, images)), list(torch.eye(5)[labels])))
     print(f"local_average={local_average}: quadratic kappa {kappa.compute():.3f}")
     assert kappa.compute() > 0.6

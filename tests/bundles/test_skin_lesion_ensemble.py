@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from medresnet3d.engines.features import extract
 from medresnet3d.networks.ensembles import RULES, fuse, member_accuracies
 from medresnet3d.workflows.predictor import Predictor
 from medresnet3d.workflows.train import train
+from tests.bundles.as_configured import accuracy, learn, network_of, parameter_count, prepared
 
 BUNDLE = find_bundle("skin_lesion_ensemble")
 TINY = {"archs": ["resnet10", "googlenet"], "image_size": 32, "max_epochs": 2, "batch_size": 6}
@@ -33,24 +33,10 @@ def run(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(BUNDLE, manifest, tmp_path_factory.mktemp("run") / "run", set=TINY, device="cpu")
 
 
-def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> None:
-    train_config, inference = (
-        json.loads((BUNDLE / "configs" / f"{name}.json").read_text()) for name in ("train", "inference")
-    )
-    shared = (
-        *("size", "members", "archs", "activation", "normalisation", "dropout", "dropconnect", "num_classes"),
-        *("rule", "joint", "image_sizes", "image_size", "flips", "precision", "network_def"),
-    )
-    assert {key: train_config[key] for key in shared} == {key: inference[key] for key in shared}
-    assert train_config["validate"]["preprocessing"] == inference["preprocessing"]
-    assert train_config["validate"]["inferer"] == inference["inferer"]
-
-
 @pytest.mark.parametrize(("size", "parameters"), [("slim", 2_983_508), ("paper", 220_461_948)])
 def test_the_published_size_is_one_id_away(size: str, parameters: int) -> None:
-    with torch.device("meta"):
-        network = load_config(BUNDLE, ("inference.json",), {"size": size}).get_parsed_content("network_def")
-    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+    network = network_of(BUNDLE, size=size)
+    assert parameter_count(network) == parameters
     names = [type(member).__name__ for member in network.members]
     assert names == ["AlexNet", "VGG", "GoogLeNet", "ResNetClassifier"]
 
@@ -71,8 +57,7 @@ def test_each_rule_is_one_id_of_a_trained_ensemble(run: Path, manifest: Path, ru
     picture = items(manifest, "test")[0]["image"]
     prediction = Predictor(run, device="cpu", rule=rule, flips=[], precision="fp32")(picture)
     network = load_network(run)
-    parser = load_config(run / "bundle", ("inference.json",))
-    image = parser.get_parsed_content("preprocessing")({"image": picture})["image"].as_tensor()[None]
+    image = prepared(run / "bundle", picture)
     with torch.inference_mode():
         expected = fuse(network.opinions(image), rule, network.weights).exp()[0]
     np.testing.assert_allclose(list(prediction.probabilities.values()), expected, atol=1e-5)
@@ -81,16 +66,5 @@ def test_each_rule_is_one_id_of_a_trained_ensemble(run: Path, manifest: Path, ru
 @pytest.mark.slow
 def test_learns_lesions_from_phantoms(tmp_path: Path) -> None:
     manifest = write_isic2017(tmp_path / "lesions", 150, 45, 90, seed=3, size=(72, 96), difficulty=0.2)
-    overrides = {"data": str(manifest), "output_dir": str(tmp_path / "run"), "device": "cpu", "image_size": 64}
-    parser = load_config(BUNDLE, ("train.json",), {**overrides, "max_epochs": 20})
-    parser.get_parsed_content("initialize")
-    parser.get_parsed_content("train#trainer").run()
-    network, transform = (
-        parser.get_parsed_content("network").eval(),
-        parser.get_parsed_content("validate#preprocessing"),
-    )
-    test = items(manifest, "test")
-    with torch.inference_mode():
-        answers = [network(transform(item)["image"].as_tensor()[None])[0].exp() for item in test]
-    right = np.mean([int(answer.argmax()) == item["label"] for answer, item in zip(answers, test, strict=True)])
-    assert right > 0.7
+    network, images, labels = learn(BUNDLE, manifest, tmp_path / "run", image_size=64, max_epochs=20)
+    assert accuracy(network, images, labels) > 0.7

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from medresnet3d.transforms.channel_packing import PackVersionsd
 from medresnet3d.transforms.dermoscopy import skin_versions
 from medresnet3d.workflows.predictor import Predictor
 from medresnet3d.workflows.train import train
+from tests.bundles.as_configured import assert_resuming_changes_nothing, network_of, parameter_count, prepared
 
 BUNDLE = find_bundle("skin_lesion_multichannel_resnet")
 TINY = {
@@ -44,19 +44,6 @@ def run(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(BUNDLE, manifest, tmp_path_factory.mktemp("run") / "run", set=TINY, device="cpu")
 
 
-def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> None:
-    train_config, inference = (
-        json.loads((BUNDLE / "configs" / f"{name}.json").read_text()) for name in ("train", "inference")
-    )
-    shared = (
-        *("size", "architectures", "arch", "versions", "picture_versions", "share_weights", "activation"),
-        *("normalisation", "dropout", "dropconnect", "num_classes", "image_sizes", "image_size", "precision"),
-        "network_def",
-    )
-    assert {key: train_config[key] for key in shared} == {key: inference[key] for key in shared}
-    assert train_config["validate"]["preprocessing"] == inference["preprocessing"]
-
-
 @pytest.mark.parametrize(
     ("overrides", "parameters", "width"),
     [
@@ -67,10 +54,9 @@ def test_train_and_inference_share_the_ids_that_shape_network_and_input() -> Non
     ],
 )
 def test_size_versions_and_sharing_are_one_id_each(overrides: dict[str, Any], parameters: int, width: int) -> None:
-    with torch.device("meta"):
-        network = load_config(BUNDLE, ("inference.json",), overrides).get_parsed_content("network_def")
+    network = network_of(BUNDLE, **overrides)
     assert network.classifier.in_features == width
-    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+    assert parameter_count(network) == parameters
 
 
 def test_the_trunks_are_trained_apart_before_they_are_joined(run: Path) -> None:
@@ -82,11 +68,8 @@ def test_the_trunks_are_trained_apart_before_they_are_joined(run: Path) -> None:
 
 
 def test_a_resumed_run_trains_no_trunk_again(run: Path, manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = load_checkpoint(run / "checkpoints" / "best.pt")["network"]
     monkeypatch.setattr(TrunkClassifiers, "forward", lambda *arguments: pytest.fail("trained again"))
-    train(BUNDLE, manifest, run, resume=True, device="cpu")
-    after = load_checkpoint(run / "checkpoints" / "best.pt")["network"]
-    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert_resuming_changes_nothing(BUNDLE, manifest, run)
 
 
 def test_without_epochs_of_their_own_the_trunks_begin_joined(manifest: Path) -> None:
@@ -98,8 +81,7 @@ def test_dropping_a_channel_changes_its_part_of_the_features_and_the_answer(run:
     picture = items(manifest, "test")[0]["image"]
     prediction = Predictor(run, device="cpu")(picture)
     network = load_network(run)
-    preprocessing = load_config(run / "bundle", ("inference.json",)).get_parsed_content("preprocessing")
-    image = preprocessing({"image": picture})["image"].as_tensor()[None]
+    image = prepared(run / "bundle", picture)
     assert image.shape == (1, 6, 32, 32)
     dropped = image.clone()
     dropped[:, 3:] = 0
