@@ -34,19 +34,45 @@ def _head(layers: LayerChoice, channels: int, num_classes: int) -> nn.Module:
     return nn.Sequential(parts)
 
 
-class AttentionInceptionV4(AuxiliaryClassifier, InceptionV4):
-    """Inception-v4 with attention behind each of its sixteen blocks A, B and C and reductions.
-
-    Published weights of Inception-v4 go into everything but attention and heads.
+class AttentionClassifier(AuxiliaryClassifier):
+    """Base of a network that gets attention behind its blocks and one auxiliary classifier, once it is built.
 
     Args:
         spatial_dims: 2 or 3.
         in_channels: channels of the image.
         num_classes: number of logits.
         attention: without, the blocks stand alone.
-        auxiliary: whether training mode returns the logits of a head behind the eleventh block too.
+        auxiliary: whether training mode returns the logits of a second head too.
         reduction: see :class:`~medresnet3d.networks.layers.se_attention.SEAttention`.
-        options: see :class:`~medresnet3d.networks.classifier_base.ClassifierBase`.
+        options: of the network.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int = 3,
+        in_channels: int = 1,
+        num_classes: int = 2,
+        *,
+        attention: bool = True,
+        auxiliary: bool = True,
+        reduction: int = 16,
+        **options: Any,
+    ) -> None:
+        super().__init__(spatial_dims, in_channels=in_channels, num_classes=num_classes, **options)
+        self.extend(num_classes, attention, auxiliary, reduction)
+
+    @torch.jit.unused
+    def extend(self, num_classes: int, attention: bool, auxiliary: bool, reduction: int) -> None:
+        """Put attention and the auxiliary classifier where this network has them."""
+        raise NotImplementedError
+
+
+class AttentionInceptionV4(AttentionClassifier, InceptionV4):
+    """Inception-v4 with attention behind each of its sixteen blocks A, B and C and reductions.
+
+    The auxiliary classifier stands behind the eleventh block. Published weights of Inception-v4 go into everything but
+    attention and heads. Arguments as :class:`AttentionClassifier`; options see
+    :class:`~medresnet3d.networks.classifier_base.ClassifierBase`.
 
     Shapes: (B, in_channels, ...), every edge at least 75 (39 with ``stem_stride=1``), to (B, num_classes) logits; a
     list of two in training mode with ``auxiliary``.
@@ -58,18 +84,9 @@ class AttentionInceptionV4(AuxiliaryClassifier, InceptionV4):
     )
     own_parts: ClassVar[str] = r"features\.\d+\.attention\."
 
-    def __init__(
-        self,
-        spatial_dims: int = 3,
-        in_channels: int = 1,
-        num_classes: int = 2,
-        *,
-        attention: bool = True,
-        auxiliary: bool = True,
-        reduction: int = 16,
-        **options: Any,
-    ) -> None:
-        super().__init__(spatial_dims, in_channels=in_channels, num_classes=num_classes, **options)
+    @torch.jit.unused
+    def extend(self, num_classes: int, attention: bool, auxiliary: bool, reduction: int) -> None:
+        """See :class:`AttentionClassifier`."""
         if auxiliary:
             stage = _STEM_STAGES + _AUXILIARY_BLOCK - 1
             self.add_auxiliary("aux", _head(self.layers, self.stage_channels[stage], num_classes), str(stage))
@@ -80,37 +97,21 @@ class AttentionInceptionV4(AuxiliaryClassifier, InceptionV4):
             self.published_names = InceptionV4.published_names  # type: ignore[misc]
 
 
-class AttentionDenseNet(AuxiliaryClassifier, DenseNetClassifier):
+class AttentionDenseNet(AttentionClassifier, DenseNetClassifier):
     """A DenseNet with attention behind each dense block.
 
-    Published weights of a DenseNet go into everything but attention and heads.
-
-    Args:
-        spatial_dims: 2 or 3.
-        in_channels: channels of the image.
-        num_classes: number of logits.
-        attention: without, the blocks stand alone.
-        auxiliary: whether training mode returns the logits of a head behind the last block but one too.
-        reduction: see :class:`~medresnet3d.networks.layers.se_attention.SEAttention`.
-        options: see :class:`~medresnet3d.networks.densenet.DenseNetClassifier`.
+    The auxiliary classifier stands behind the last block but one. Published weights of a DenseNet go into everything
+    but attention and heads. Arguments as :class:`AttentionClassifier`; options see
+    :class:`~medresnet3d.networks.densenet.DenseNetClassifier`.
 
     Shapes: (B, in_channels, ...) to (B, num_classes) logits; a list of two in training mode with ``auxiliary``.
     """
 
     own_parts: ClassVar[str] = r"features\.attention\d+\."
 
-    def __init__(
-        self,
-        spatial_dims: int = 3,
-        in_channels: int = 1,
-        num_classes: int = 2,
-        *,
-        attention: bool = True,
-        auxiliary: bool = True,
-        reduction: int = 16,
-        **options: Any,
-    ) -> None:
-        super().__init__(spatial_dims, in_channels=in_channels, num_classes=num_classes, **options)
+    @torch.jit.unused
+    def extend(self, num_classes: int, attention: bool, auxiliary: bool, reduction: int) -> None:
+        """See :class:`AttentionClassifier`."""
         stages: OrderedDict[str, nn.Module] = OrderedDict()
         for name, stage in self.features.named_children():
             stages[name] = stage

@@ -56,7 +56,11 @@ class SVMClassifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits in training mode, log-probabilities in eval mode, (B, K)."""
-        features = self.network.forward_features(x)
+        return self.answers(x)
+
+    def answers(self, x: Tensor) -> Tensor:
+        """What :meth:`forward` gives of images that are each one case."""
+        features = self.forward_features(x)
         logits = self.network.classifier(features)
         if self.training:
             return logits

@@ -58,18 +58,10 @@ class SVMHeatMap(SVMClassifier):
         mode = INTERPOLATION[x.ndim - 2]
         return self.network.forward_features(functional.interpolate(x, size=size, mode=mode, align_corners=False))
 
-    def patch_answers(self, x: Tensor) -> Tensor:
-        """Logits in training mode, log-probabilities in eval mode, of patches."""
-        features = self.forward_features(x)
-        logits = self.network.classifier(features)
-        if self.training:
-            return logits
-        return torch.where(self.svm.ready, self.svm(self.svm_features(features)), logits.float().log_softmax(1))
-
     def forward(self, x: Tensor) -> Tensor:
         """Answers for patches, or a dense map, see the class."""
         if self.training or all(size == self.patch_size for size in x.shape[2:]):
-            return self.patch_answers(x)
+            return self.answers(x)
         return self.heat_map(x)
 
     def heat_map(self, x: Tensor) -> Tensor:
@@ -85,7 +77,7 @@ class SVMHeatMap(SVMClassifier):
             patches = patches.unfold(2 + axis, self.patch_size, self.stride)
         order = [0, *range(2, 2 + axes), 1, *range(2 + axes, 2 + 2 * axes)]
         flat = patches.permute(order).reshape(-1, x.shape[1], *[self.patch_size] * axes)
-        answers = torch.cat([self.patch_answers(part) for part in flat.split(self.chunk)])
+        answers = torch.cat([self.answers(part) for part in flat.split(self.chunk)])
         coarse = answers.reshape(x.shape[0], *grid, -1).movedim(-1, 1)
         fine = [count * self.stride for count in grid]
         dense = functional.interpolate(coarse.float(), size=fine, mode=INTERPOLATION[axes], align_corners=False)

@@ -168,16 +168,7 @@ def write_hei_med(
 ) -> Path:
     """Write phantoms as the official unpacking of HEI-MED holds them, and prepare the manifest from it.
 
-    Args:
-        folder: created if absent.
-        diseased: photographs with exudates.
-        healthy: photographs without; every second one has drusen.
-        seed: the same seed writes the same files.
-        size: rows and columns of each picture.
-        task: of the manifest: ``edema`` for classes, or ``exudates``.
-
-    Returns:
-        the manifest, with a validation and a test part.
+    Arguments as :func:`write_eophtha`; ``task`` is ``edema`` for classes, or ``exudates``.
     """
     base = Path(folder) / "DMED"
     kinds = ["exudates"] * diseased + [KINDS[index % 2] for index in range(healthy)]
