@@ -34,6 +34,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from by_fold import percentiles
 from monai.networks.nets import resnet18
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -232,22 +233,18 @@ def summarise(output: Path) -> dict[str, Any]:
         summary[arm] = {
             "seeds": len(files),
             "cpu_seconds": float(np.mean([file["cpu_seconds"] for file in files])),
-            "auc": {"each": aucs, "mean": float(np.mean(aucs)), "interval": interval(drawn[arm]["auc"])},
+            "auc": {"each": aucs, "mean": float(np.mean(aucs)), "interval": percentiles(drawn[arm]["auc"])},
             "accuracy": {
                 "mean": float(((scores > 0.5) == (label == 1)).mean()),
-                "interval": interval(drawn[arm]["accuracy"]),
+                "interval": percentiles(drawn[arm]["accuracy"]),
             },
             "auc_of_mean_probability": float(roc_auc_score(label, scores.mean(0))),
         }
     for arm in [arm for arm in summary if arm != "ours" and "ours" in summary]:
         difference = drawn["ours"]["auc"] - drawn[arm]["auc"]
         mean = summary["ours"]["auc"]["mean"] - summary[arm]["auc"]["mean"]
-        summary[arm]["ours_is_ahead_by"] = {"mean": mean, "interval": interval(difference)}
+        summary[arm]["ours_is_ahead_by"] = {"mean": mean, "interval": percentiles(difference)}
     return summary
-
-
-def interval(values: Array) -> list[float]:
-    return [float(value) for value in np.percentile(values, (2.5, 97.5))]
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {

@@ -22,10 +22,7 @@ loss, optimiser and schedule; the learning rate of each arm was chosen in short 
 from __future__ import annotations
 
 import argparse
-import copy
 import json
-import math
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -33,9 +30,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from by_fold import SEED, estimate, results_of
 from monai.inferers import SlidingWindowInferer
 from monai.losses import DiceCELoss
 from monai.networks.nets import UNet
+from timed_training import TimedTraining, half_precision
 from torch import nn
 
 from medresnet3d.data import items
@@ -46,7 +45,6 @@ from medresnet3d.transforms.mri import brain_tissue_augmentation, brain_tissue_v
 from medresnet3d.transforms.mri_shifts import SHIFTS
 
 TISSUES = ("CSF", "grey matter", "white matter")
-SEED = 0
 NORM_MOMENTUM = 0.03  # of batch statistics, since batches are small
 
 
@@ -109,39 +107,17 @@ def batches(scans: list[dict[str, Any]], arm: Arm, strength: float) -> Iterator[
         yield image.contiguous(memory_format=torch.channels_last_3d), label
 
 
-def update_average(average: nn.Module, network: nn.Module, iteration: int, decay: float = 0.995) -> None:
-    """Move the exponential moving average of weights and statistics toward the network."""
-    share = 1 - min(decay, (1 + iteration) / (10 + iteration))
-    with torch.no_grad():
-        for kept, new in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-            if kept.is_floating_point():
-                kept.lerp_(new, share)
-            else:
-                kept.copy_(new)
-
-
 def train(
     arm: str, scans: list[dict[str, Any]], seconds: float, strength: float, weights: Path | None = None
 ) -> tuple[nn.Module, int]:
     """Train for ``seconds`` of CPU time: AdamW, warm-up and cosine, bfloat16; give the averaged network."""
     settings = ARMS[arm]
-    network = make_network(arm, weights).train()
-    average = copy.deepcopy(network)
+    training = TimedTraining(make_network(arm, weights), settings.learning_rate, seconds)
+    network, source = training.network, batches(scans, settings, strength)
     plain_loss = DiceCELoss(softmax=True, to_onehot_y=True, include_background=False, batch=True)
     loss_function = FadingDeepSupervisionLoss(plain_loss, 1000, settings.auxiliary).train()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=1e-2)
-    begin, iteration, recent = time.process_time(), 0, 0.0
-
-    def share() -> float:
-        return (time.process_time() - begin) / seconds
-
-    for image, label in batches(scans, settings, strength):
-        progress = share()
-        if progress >= 1:
-            break
-        rate = min(1.0, (iteration + 1) / 30) * 0.5 * (1 + math.cos(math.pi * progress))
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * rate
+    for progress in training.progress():
+        image, label = next(source)
         supervised = progress < settings.auxiliary_until
         if supervised:
             loss_function.step.fill_(int(progress / settings.auxiliary_until * loss_function.steps))
@@ -150,17 +126,9 @@ def train(
         with torch.autocast("cpu", dtype=torch.bfloat16):
             outputs = network(image)
         outputs = [output.float() for output in (outputs if isinstance(outputs, list) else [outputs])]
-        loss = loss_function(outputs, label) if supervised else plain_loss(outputs[0], label)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-        optimizer.step()
-        update_average(average, network, iteration)
-        iteration += 1
-        recent = 0.98 * recent + 0.02 * float(loss.detach()) if iteration > 1 else float(loss.detach())
-        if iteration % 200 == 0:
-            print(f"{arm}: {progress:.0%} of the time, {iteration} iterations, loss {recent:.3f}", flush=True)
-    return average.eval(), iteration
+        training.descend(loss_function(outputs, label) if supervised else plain_loss(outputs[0], label))
+        training.tell(progress, 200, f"{arm}: ")
+    return training.average.eval(), training.iteration
 
 
 def segment(network: nn.Module, arm: str, image: torch.Tensor, flip: bool = True) -> torch.Tensor:
@@ -216,10 +184,7 @@ def run_final(options: argparse.Namespace) -> dict[str, Any]:
     """Train on everything and keep the averaged weights in half precision."""
     scans = prepared(items(options.data, "all"))
     network, iterations = train(FINAL, scans, options.cpu_seconds, options.strength, options.start_from)
-    state = {
-        key: value.half().contiguous() if value.is_floating_point() else value
-        for key, value in network.state_dict().items()
-    }
+    state = half_precision(network.state_dict())
     before = [dice(segment(network, FINAL, scan["image"]), scan["label"]) for scan in scans[:3]]
     network.load_state_dict(state)
     after = [dice(segment(network, FINAL, scan["image"]), scan["label"]) for scan in scans[:3]]
@@ -265,16 +230,14 @@ def run_borders(options: argparse.Namespace) -> dict[str, Any]:
 
 def interval(cases: np.ndarray, resamples: int = 10000) -> list[float]:
     """Percentile bootstrap 95% interval of the mean, resampled by subject."""
-    rng = np.random.default_rng(SEED)
-    means = cases[rng.integers(len(cases), size=(resamples, len(cases)))].mean(1)
-    return [round(float(value), 4) for value in np.percentile(means, [2.5, 97.5])]
+    return [round(value, 4) for value in estimate(cases, resamples)["interval"]]
 
 
 def summarise(folder: Path) -> dict[str, Any]:
     """Means and intervals of each arm over the folds that are there."""
     summary: dict[str, Any] = {}
     for arm in ARMS:
-        results = [json.loads(path.read_text()) for path in sorted(folder.glob(f"{arm}_fold?.json"))]
+        results = results_of(folder, arm)
         if not results:
             continue
         table = np.array([scores for result in results for scores in result["dice"].values()])

@@ -17,9 +17,7 @@ run again.
 from __future__ import annotations
 
 import argparse
-import copy
 import json
-import math
 import time
 from collections.abc import Iterator
 from itertools import product
@@ -28,10 +26,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from brain_tissue import update_average
+from by_fold import SEED, percentiles, results_of
 from monai.transforms import Compose
 from numpy.typing import NDArray
 from scipy import ndimage
+from timed_training import TimedTraining
 from torch import nn
 from torch.nn import functional
 
@@ -47,7 +46,6 @@ from medresnet3d.transforms.fundus_lesions import RandCameraLooksd, RandLesionTi
 from medresnet3d.transforms.picture_pipelines import IMAGENET_DEVIATION, IMAGENET_MEAN
 
 ARMS = ("network", "threshold")
-SEED = 0
 DISC = 896  # pixels that the box around the camera's disc is brought to along each edge
 TILE, BATCH = 320, 8
 RATE, DECAY = 2e-3, 5e-2
@@ -123,31 +121,20 @@ def batches(known: list[Photograph]) -> Iterator[tuple[torch.Tensor, torch.Tenso
 
 def train(known: list[Photograph], seconds: float) -> tuple[nn.Module, int]:
     """Train for ``seconds`` of processor time and give the averaged network."""
-    network = make_network().train().to(memory_format=torch.channels_last)
-    average = copy.deepcopy(network)
+    network = make_network().to(memory_format=torch.channels_last)
+    training = TimedTraining(network, RATE, seconds, weight_decay=DECAY, warm_up=20, averaging=0.98)
     loss_function = FadingDeepSupervisionLoss(
         build_loss("dice_ce", sigmoid=True, batch=True, class_weights=[3.0]), 200, 0.3, 0.03
     ).train()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
-    precision, device = Precision("auto"), torch.device("cpu")
-    source, begin, iteration, progress = batches(known), time.process_time(), 0, 0.0
-    while progress < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = RATE * min(1.0, (iteration + 1) / 20) * 0.5 * (1 + math.cos(math.pi * progress))
+    precision, device, source = Precision("auto"), torch.device("cpu"), batches(known)
+    for progress in training.progress():
         image, label = next(source)
         with precision.active(device):
             outputs = [output.float() for output in network(image.to(memory_format=torch.channels_last))]
             loss = loss_function(outputs, label)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-        optimizer.step()
-        update_average(average, network, iteration, 0.98)
-        iteration += 1
-        progress = (time.process_time() - begin) / seconds
-        if iteration % 25 == 0:
-            print(f"{iteration} {progress:.2f} {float(loss.detach()):.3f}", flush=True)
-    return average.eval(), iteration
+        training.descend(loss)
+        training.tell(progress, 25)
+    return training.average.eval(), training.iteration
 
 
 def network_map(network: nn.Module, photograph: Photograph) -> NDArray[np.float32]:
@@ -244,7 +231,7 @@ def summarise(folder: Path, resamples: int = 2000) -> dict[str, Any]:
     """Average precision over all pixels of each arm, and what the network is ahead by, of the folds that both have."""
     by_name: dict[str, dict[str, Any]] = {}
     for arm in ARMS:
-        found = [json.loads(path.read_text()) for path in sorted(folder.glob(f"{arm}_fold?.json"))]
+        found = results_of(folder, arm)
         by_name[arm] = {name: one for fold in found for name, one in zip(fold["names"], fold["counts"], strict=True)}
     names = sorted(by_name["network"].keys() & by_name["threshold"].keys())
     counts = {arm: np.array([by_name[arm][name] for name in names]) for arm in ARMS}
@@ -257,14 +244,10 @@ def summarise(folder: Path, resamples: int = 2000) -> dict[str, Any]:
     summary: dict[str, Any] = {}
     for arm in ARMS:
         mean = average_precision(counts[arm].sum(0))
-        summary[arm] = {"photographs": len(counts[arm]), "mean": mean, "interval": interval(drawn[arm])}
+        summary[arm] = {"photographs": len(counts[arm]), "mean": mean, "interval": percentiles(drawn[arm])}
     ahead = summary["network"]["mean"] - summary["threshold"]["mean"]
     gain = [ours - theirs for ours, theirs in zip(drawn["network"], drawn["threshold"], strict=True)]
-    return {**summary, "network - threshold": {"mean": ahead, "interval": interval(gain)}}
-
-
-def interval(values: list[float]) -> list[float]:
-    return [float(value) for value in np.percentile(values, (2.5, 97.5))]
+    return {**summary, "network - threshold": {"mean": ahead, "interval": percentiles(gain)}}
 
 
 def main() -> None:

@@ -22,36 +22,31 @@ over pictures. A fold that has left its file is not run again.
 from __future__ import annotations
 
 import argparse
-import copy
-import json
-import math
-import time
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from brain_tissue import update_average
+from by_fold import SEED, dice, estimate, results_of, run_by_fold
 from monai.networks.nets import UNet
-from nodule_segmentation import dice, estimate
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 from skimage.filters import threshold_multiotsu
-from table import SPECIMENS, comparison_table
+from table import SPECIMENS
+from timed_training import TimedTraining
 from torch import nn
 
 from medresnet3d.data import SeededDataset, items
 from medresnet3d.data.likeness import near_duplicate_groups, picture_signs
 from medresnet3d.engines.precision import Precision
-from medresnet3d.io.atomic import atomic_path, atomic_write_text
+from medresnet3d.io.atomic import atomic_path
 from medresnet3d.losses import build_loss
 from medresnet3d.metrics.segmentation import pixel_figures
 from medresnet3d.networks.dsfcn import DSFCN
 from medresnet3d.transforms.specimen import specimen_training, specimen_validation
 
-SEED = 0
 LIT = 0.01  # least share of pixels above 5 of 255
 CORRELATION = 0.4  # between light and mask; of these pictures it is at most 0.2 or at least 0.7
 WINDOW, BATCH, RATE = 192, 4, 2e-3
@@ -108,32 +103,20 @@ def train(arm: str, known: list[Item], seconds: float) -> tuple[nn.Module, int]:
     """Train for ``seconds`` of processor time and give the averaged network."""
     data = SeededDataset(known, specimen_training(WINDOW), cache="memory", seed=SEED, repeats=10_000 // len(known))
     order = np.random.default_rng(SEED)
-    network = make_network(arm).train()
-    average = copy.deepcopy(network)
+    training = TimedTraining(make_network(arm), RATE, seconds)
     weights = OUTPUT_WEIGHTS if arm == "dsfcn" else (1.0,)
     loss_function = build_loss("dice_ce", include_background=False, batch=True, output_weights=weights)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=1e-2)
     precision, device = Precision("auto"), torch.device("cpu")
     for number in range(len(known)):
         data[number]  # read once, before the time counts
-    begin, iteration, progress = time.process_time(), 0, 0.0
-    while progress < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = RATE * min(1.0, (iteration + 1) / 30) * 0.5 * (1 + math.cos(math.pi * progress))
+    for _ in training.progress():
         batch = [data[int(number)] for number in order.integers(len(data), size=BATCH)]
         image, label = (torch.stack([torch.as_tensor(item[key]) for item in batch]) for key in ("image", "label"))
         with precision.active(device):
-            outputs = network(image)
+            outputs = training.network(image)
             outputs = [output.float() for output in (outputs if isinstance(outputs, list) else [outputs])]
-            loss = loss_function(outputs[: len(weights)], label)
-            optimizer.zero_grad()
-            loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-        optimizer.step()
-        update_average(average, network, iteration)
-        iteration += 1
-        progress = (time.process_time() - begin) / seconds
-    return average.eval(), iteration
+            training.descend(loss_function(outputs[: len(weights)], label))
+    return training.average.eval(), training.iteration
 
 
 def prepared(found: list[Item]) -> list[tuple[torch.Tensor, NDArray[np.bool_]]]:
@@ -198,7 +181,7 @@ def summarise(folder: Path) -> dict[str, Any]:
     """Mean Dice over all pictures of each arm with its other figures, and the differences picture by picture."""
     cases: dict[str, dict[str, dict[str, float]]] = {}
     for arm in SPECIMENS:
-        files = [json.loads(path.read_text()) for path in sorted(folder.glob(f"{arm}_fold?.json"))]
+        files = results_of(folder, arm)
         if files:
             cases[arm] = {case.pop("case"): case for file in files for case in file["cases"]}
     values = {arm: np.array([rows[case]["dice"] for case in sorted(rows)]) for arm, rows in cases.items()}
@@ -214,25 +197,16 @@ def summarise(folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="manifest of a segmentation set")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--arm", choices=[*SPECIMENS, "summary"], required=True)
-    parser.add_argument("--fold", type=int, default=0)
-    parser.add_argument("--folds", type=int, default=3)
-    parser.add_argument("--cpu-seconds", type=float, default=60.0)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    if options.arm == "summary":
-        summary = summarise(options.out)
-        atomic_write_text(options.out / "hep2_specimen.json", json.dumps(summary, indent=1) + "\n")
-        print(comparison_table(summary, SPECIMENS, "mean Dice"))
-        return
-    path = options.out / f"{options.arm}_fold{options.fold}.json"
-    if not path.exists():
-        result = run(options)
-        atomic_write_text(path, json.dumps(result) + "\n")
-        print(f"{path.stem}: mean Dice {np.mean([case['dice'] for case in result['cases']]):.3f}", flush=True)
+    run_by_fold(
+        __doc__,
+        "hep2_specimen",
+        SPECIMENS,
+        run=run,
+        summarise=summarise,
+        scores=lambda found: [case["dice"] for case in found["cases"]],
+        data="segmentation set",
+        cpu_seconds=60.0,
+    )
 
 
 if __name__ == "__main__":

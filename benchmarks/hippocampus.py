@@ -15,10 +15,7 @@ fold, with the rest of these to measure on.
 from __future__ import annotations
 
 import argparse
-import copy
 import json
-import math
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,9 +23,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from brain_tissue import interval, update_average
+from brain_tissue import interval
+from by_fold import SEED, results_of
 from monai.losses import DiceCELoss
 from monai.networks.nets import UNet
+from timed_training import TimedTraining, half_precision
 from torch import nn
 
 from medresnet3d.data import items
@@ -39,7 +38,7 @@ from medresnet3d.networks.residual_unet import ResidualUNet
 from medresnet3d.transforms.hippocampus import hippocampus_augmentation, hippocampus_validation
 
 PARTS = ("anterior", "posterior")
-SEED, FOLDS, CPU = 0, 3, torch.device("cpu")
+FOLDS, CPU = 3, torch.device("cpu")
 BOX = (32, 48, 32)
 
 
@@ -98,32 +97,16 @@ def batches(crops: list[dict[str, Any]], size: int, strength: float) -> Iterator
 
 def train(arm: Arm, crops: list[dict[str, Any]], seconds: float, strength: float) -> tuple[nn.Module, int]:
     """Train for ``seconds`` of CPU time: AdamW, warm-up and cosine; give the network of averaged weights."""
-    network = make_network(arm).train()
-    average = copy.deepcopy(network)
+    training = TimedTraining(make_network(arm), arm.learning_rate, seconds, fused=True)
     loss_function = DiceCELoss(softmax=True, to_onehot_y=True, include_background=False, batch=True)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=arm.learning_rate, weight_decay=1e-2, fused=True)
-    precision = Precision("auto")
-    begin, iteration, recent = time.process_time(), 0, 0.0
-    for image, label in batches(crops, arm.batch_size, strength):
-        progress = (time.process_time() - begin) / seconds
-        if progress >= 1:
-            break
-        for group in optimizer.param_groups:
-            rise = min(1.0, (iteration + 1) / 30)
-            group["lr"] = arm.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * progress))
+    precision, source = Precision("auto"), batches(crops, arm.batch_size, strength)
+    for progress in training.progress():
+        image, label = next(source)
         with precision.active(CPU):
-            output = network(image)
-        loss = loss_function(output.float(), label)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-        optimizer.step()
-        update_average(average, network, iteration)
-        iteration += 1
-        recent = 0.98 * recent + 0.02 * float(loss.detach()) if iteration > 1 else float(loss.detach())
-        if iteration % 200 == 0:
-            print(f"{progress:.0%} of the time, {iteration} iterations, loss {recent:.3f}", flush=True)
-    return average.eval(), iteration
+            output = training.network(image)
+        training.descend(loss_function(output.float(), label))
+        training.tell(progress, 200)
+    return training.average.eval(), training.iteration
 
 
 def dice(network: nn.Module, crop: dict[str, Any]) -> list[float]:
@@ -173,10 +156,7 @@ def run_final(options: argparse.Namespace, arm: Arm) -> dict[str, Any]:
     """Train on everything and keep the averaged weights in half precision."""
     crops = prepared(items(options.data, "all"))
     network, iterations = train(arm, crops, options.cpu_seconds, options.strength)
-    state = {
-        key: value.half().contiguous() if value.is_floating_point() else value
-        for key, value in network.state_dict().items()
-    }
+    state = half_precision(network.state_dict())
     before = [dice(network, crop) for crop in crops]
     network.load_state_dict(state)
     after = [dice(network, crop) for crop in crops]
@@ -197,7 +177,7 @@ def summarise(folder: Path) -> dict[str, Any]:
     summary: dict[str, Any] = {"arms": {}}
     tables: dict[str, dict[str, list[float]]] = {}
     for name in ARMS:
-        results = [json.loads(path.read_text()) for path in sorted(folder.glob(f"{name}_fold?.json"))]
+        results = results_of(folder, name)
         if len(results) < FOLDS:
             continue
         tables[name] = {patient: scores for result in results for patient, scores in result["dice"].items()}

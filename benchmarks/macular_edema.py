@@ -27,7 +27,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from exudates import DISC, SEED, cut, disc_box, interval, make_network, normalised, resized, save
+from by_fold import SEED, percentiles
+from exudates import DISC, cut, disc_box, make_network, normalised, resized, save
 from monai.transforms import Compose
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
@@ -194,11 +195,11 @@ def summarise(options: argparse.Namespace, resamples: int = 2000) -> dict[str, A
             drawn[arm].append(float(roc_auc_score(labels[chosen], scores[arm][chosen])))
     summary: dict[str, Any] = {"photographs": len(labels), "edema": int(labels.sum()), "copies": int(state["copies"])}
     for arm in ARMS:
-        summary[arm] = {"mean": float(roc_auc_score(labels, scores[arm])), "interval": interval(drawn[arm])}
+        summary[arm] = {"mean": float(roc_auc_score(labels, scores[arm])), "interval": percentiles(drawn[arm])}
     for arm in ARMS[1:]:
         gain = [ours - theirs for ours, theirs in zip(drawn["cascade"], drawn[arm], strict=True)]
         ahead = summary["cascade"]["mean"] - summary[arm]["mean"]
-        summary[f"cascade - {arm}"] = {"mean": ahead, "interval": interval(gain)}
+        summary[f"cascade - {arm}"] = {"mean": ahead, "interval": percentiles(gain)}
     return summary
 
 

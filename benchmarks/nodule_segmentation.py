@@ -15,10 +15,6 @@ bootstrap intervals over cubes. A fold that has left its file is not run again.
 from __future__ import annotations
 
 import argparse
-import copy
-import json
-import math
-import time
 from collections.abc import Iterator
 from functools import cache
 from itertools import product
@@ -27,24 +23,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from brain_tissue import update_average
+from by_fold import SEED, dice, estimate, results_of, run_by_fold
 from monai.losses import DiceCELoss
 from monai.networks.nets import UNet
 from monai.transforms import MapTransform, RandAffined, RandFlipd, RandRotate90d, RandScaleIntensityd
 from numpy.typing import NDArray
 from scipy import ndimage
-from table import NODULE_MASKS, comparison_table
+from table import NODULE_MASKS
+from timed_training import TimedTraining
 from torch import nn
 
 from medresnet3d.data import items
 from medresnet3d.engines.precision import Precision
 from medresnet3d.io import load
-from medresnet3d.io.atomic import atomic_write_text
 from medresnet3d.losses.deep_supervision import FadingDeepSupervisionLoss
 from medresnet3d.networks.voxresnet import VoxResNet, build_voxresnet
 from medresnet3d.transforms.batched import BatchedAugmentation
 
-SEED = 0
 PATCH = 32  # voxels along each edge of what is trained on, around the middle
 SHIFT = 4  # voxels by which it is moved at most
 BATCH = 4
@@ -107,37 +102,22 @@ def batches(known: list[Cube]) -> Iterator[Batch]:
 
 def train(arm: str, known: list[Cube], seconds: float) -> tuple[nn.Module, int]:
     """Train for ``seconds`` of processor time and give the averaged network."""
-    network = make_network(arm).train()
-    average = copy.deepcopy(network)
+    training = TimedTraining(make_network(arm), RATE, seconds)
+    network = training.network
     weight, steps = AUXILIARY
     loss_function = FadingDeepSupervisionLoss(
         DiceCELoss(softmax=True, to_onehot_y=True, include_background=False, batch=True), steps, weight
     ).train()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=1e-2)
-    precision, device = Precision("auto"), torch.device("cpu")
-    source, begin, iteration, progress = batches(known), time.process_time(), 0, 0.0
-    while progress < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = RATE * min(1.0, (iteration + 1) / 30) * 0.5 * (1 + math.cos(math.pi * progress))
+    precision, device, source = Precision("auto"), torch.device("cpu"), batches(known)
+    for progress in training.progress():
         if isinstance(network, VoxResNet) and progress > FREEZE_NORM_AFTER and not network.norm_frozen:
             network.freeze_norm()
         image, label = next(source)
         with precision.active(device):
             outputs = network(image)
             outputs = [output.float() for output in (outputs if isinstance(outputs, list) else [outputs])]
-            loss = loss_function(outputs, label)
-            optimizer.zero_grad()
-            loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-        optimizer.step()
-        update_average(average, network, iteration)
-        iteration += 1
-        progress = (time.process_time() - begin) / seconds
-    return average.eval(), iteration
-
-
-def dice(answer: NDArray[Any], truth: NDArray[Any]) -> float:
-    return float(2 * (answer & (truth > 0)).sum() / max(1, answer.sum() + (truth > 0).sum()))
+            training.descend(loss_function(outputs, label))
+    return training.average.eval(), training.iteration
 
 
 def middle_piece(bright: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -201,7 +181,7 @@ def summarise(folder: Path) -> dict[str, Any]:
     """Mean Dice over all cubes of each arm, and of the differences cube by cube."""
     scores: dict[str, NDArray[np.float64]] = {}
     for arm in NODULE_MASKS:
-        found = [json.loads(path.read_text()) for path in sorted(folder.glob(f"{arm}_fold?.json"))]
+        found = results_of(folder, arm)
         if found:
             scores[arm] = np.array([value for fold in found for value in fold["dice"]])
     summary = {arm: {"cubes": len(values), **estimate(values)} for arm, values in scores.items()}
@@ -210,32 +190,17 @@ def summarise(folder: Path) -> dict[str, Any]:
     return summary
 
 
-def estimate(values: NDArray[np.float64], resamples: int = 10000) -> dict[str, Any]:
-    rng = np.random.default_rng(SEED)
-    means = values[rng.integers(len(values), size=(resamples, len(values)))].mean(1)
-    return {"mean": float(values.mean()), "interval": [float(v) for v in np.percentile(means, (2.5, 97.5))]}
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="manifest of a classification set with masks")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--arm", choices=[*NODULE_MASKS, "summary"], required=True)
-    parser.add_argument("--fold", type=int, default=0)
-    parser.add_argument("--folds", type=int, default=3)
-    parser.add_argument("--cpu-seconds", type=float, default=75.0)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    if options.arm == "summary":
-        summary = summarise(options.out)
-        atomic_write_text(options.out / "nodule_segmentation.json", json.dumps(summary, indent=1) + "\n")
-        print(comparison_table(summary, NODULE_MASKS, "mean Dice"))
-        return
-    path = options.out / f"{options.arm}_fold{options.fold}.json"
-    if not path.exists():
-        result = run(options)
-        atomic_write_text(path, json.dumps(result) + "\n")
-        print(f"{path.stem}: mean Dice {np.mean(result['dice']):.3f}", flush=True)
+    run_by_fold(
+        __doc__,
+        "nodule_segmentation",
+        NODULE_MASKS,
+        run=run,
+        summarise=summarise,
+        scores=lambda found: found["dice"],
+        data="classification set with masks",
+        cpu_seconds=75.0,
+    )
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ from monai.networks.nets import resnet18
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 from table import PICTURES, pictures_table
+from timed_training import half_precision
 from torch import nn
 
 from medresnet3d.bundle.load import load_config, load_network, parse_overrides
@@ -271,7 +272,7 @@ def run_final(options: argparse.Namespace) -> dict[str, Any]:
     run = options.output / options.set / "final"
     seconds = trained(options, run, SETS[options.set].final_epochs)
     network = load_network(run)
-    state = {key: value.half() if value.is_floating_point() else value for key, value in network.state_dict().items()}
+    state = half_precision(network.state_dict())
     transform = picture_of(run)
     listed = items(options.manifest, "training")
     images = torch.stack([transform(item)["image"].as_tensor() for item in listed[::10]])
@@ -280,7 +281,7 @@ def run_final(options: argparse.Namespace) -> dict[str, Any]:
         network.load_state_dict(state)
         change = float((network(images).softmax(1) - before).abs().max())
     with atomic_path(run / "model.pt") as path:
-        torch.save({key: value.contiguous() for key, value in state.items()}, path)
+        torch.save(state, path)
     patients = sorted({item["patient"] for item in listed})
     return {"cpu_seconds": seconds, "half_precision_changes_probability_by": change, "patients": patients}
 
