@@ -57,30 +57,14 @@ def segmentation_card(
         measured: whether the size of a voxel is known; without, there are no volumes.
     """
     layers = {"prediction": prediction, **({} if truth is None else {"truth": truth}), **(further or {})}
+    shown: dict[str, Any] = {"affine": affine, "spacing": spacing, "layers": layers, "labels": labels}
+    shown |= {"window": window, "alt": f"segmentation of {case}"}
     if scroll:
-        viewer = slice_viewer(
-            volume,
-            affine=affine,
-            spacing=spacing,
-            layers=layers,
-            labels=labels,
-            window=window,
-            modality=modality,
-            alt=f"segmentation of {case}",
-        )
+        viewer = slice_viewer(volume, modality=modality, **shown)
         return CaseCard(
             case, rows=rows or {}, warnings=warnings, view=viewer.still, viewer=viewer, badge=badge, tone=tone
         )
-    view = three_plane_view(
-        volume,
-        affine=affine,
-        spacing=spacing,
-        layers=layers,
-        labels=labels,
-        window=window,
-        alt=f"segmentation of {case}",
-        longest=VOLUME_PIXELS if measured else PICTURE_PIXELS,
-    )
+    view = three_plane_view(volume, longest=VOLUME_PIXELS if measured else PICTURE_PIXELS, **shown)
     volumes = structure_volumes(prediction, affine=affine, spacing=spacing, labels=labels) if measured else {}
     facts = {**{f"{name}, ml": ml for name, ml in volumes.items()}, **(rows or {})}
     return CaseCard(case, rows=facts, warnings=warnings, view=view, badge=badge, tone=tone)

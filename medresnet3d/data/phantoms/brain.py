@@ -8,7 +8,6 @@ plumbing, never for claims about real brains. Cohorts of people with an age and 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,8 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from medresnet3d.io.atomic import atomic_path, atomic_write_text
+from medresnet3d.data.phantoms.cohorts import segmentation_manifest
+from medresnet3d.io.atomic import atomic_path
 
 LABELS = {"0": "background", "1": "CSF", "2": "grey matter", "3": "white matter"}
 CONTRASTS = {"t1": np.array([0.0, 350.0, 700.0, 1000.0]), "t2": np.array([0.0, 1000.0, 700.0, 350.0])}
@@ -199,14 +199,5 @@ def write_brain_phantoms(folder: str | Path, count: int, seed: int = 0, size: in
             with atomic_path(folder / kind / f"{name}.nii.gz") as path:
                 nib.save(nib.Nifti1Image(array, phantom.affine), path)
         entries.append({"image": f"images/{name}.nii.gz", "mask": f"labels/{name}.nii.gz", "patient": name})
-    manifest = {
-        "name": "brain_phantoms",
-        "task": "segmentation",
-        "modality": "MR T1",
-        "description": "Synthetic skull-stripped brains; not real scans.",
-        "licence": "Apache-2.0",
-        "labels": LABELS,
-        "training": entries,
-    }
-    atomic_write_text(folder / "manifest.json", json.dumps(manifest, indent=1))
-    return folder / "manifest.json"
+    description = "Synthetic skull-stripped brains; not real scans."
+    return segmentation_manifest(folder, "brain_phantoms", description, LABELS, entries)

@@ -3,11 +3,40 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from medresnet3d.data.manifest_rules import SECTIONS
 from medresnet3d.errors import DataError
 from medresnet3d.io.atomic import atomic_write_text
+
+
+def segmentation_manifest(
+    folder: Path, name: str, description: str, labels: Mapping[str, str], entries: Sequence[Mapping[str, str]]
+) -> Path:
+    """Write ``manifest.json`` of phantoms in T1 contrast that lie in ``folder`` with their label maps.
+
+    Args:
+        folder: of the manifest.
+        name: of the set.
+        description: what they are, in a sentence.
+        labels: names of the structures by number.
+        entries: ``image``, ``mask`` and ``patient`` of each, for training.
+
+    Returns:
+        Path of the manifest.
+    """
+    manifest = {
+        "name": name,
+        "task": "segmentation",
+        "modality": "MR T1",
+        "description": description,
+        "licence": "Apache-2.0",
+        "labels": labels,
+        "training": entries,
+    }
+    atomic_write_text(folder / "manifest.json", json.dumps(manifest, indent=1))
+    return folder / "manifest.json"
 
 
 def as_phantoms(manifest: Path) -> Path:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from medresnet3d.data.phantoms.cohorts import segmentation_manifest
 from medresnet3d.data.phantoms.mri import patients, person_phantom, write_brain_cohort
 from medresnet3d.io import save_nifti
 from medresnet3d.io.atomic import atomic_write_text
@@ -88,17 +89,8 @@ def write_hippocampus_crops(folder: str | Path, count: int = 6, seed: int = 0) -
         for kind, array in (("images", phantom.image), ("labels", phantom.labels)):
             save_nifti(array, phantom.affine, folder / kind / f"{name}.nii.gz")
         entries.append({"image": f"images/{name}.nii.gz", "mask": f"labels/{name}.nii.gz", "patient": name})
-    manifest = {
-        "name": "hippocampus_phantoms",
-        "task": "segmentation",
-        "modality": "MR T1",
-        "description": "Synthetic crops around one hippocampus; not real scans.",
-        "licence": "Apache-2.0",
-        "labels": LABELS,
-        "training": entries,
-    }
-    atomic_write_text(folder / "manifest.json", json.dumps(manifest, indent=1))
-    return folder / "manifest.json"
+    description = "Synthetic crops around one hippocampus; not real scans."
+    return segmentation_manifest(folder, "hippocampus_phantoms", description, LABELS, entries)
 
 
 def write_hippocampus_cohort(
