@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import typer
 from torch import Tensor
 from typer.testing import CliRunner
 
@@ -18,6 +17,7 @@ from medresnet3d.data.phantoms.lidc import write_nodule_cohort
 from medresnet3d.data.phantoms.mri import write_brain_cohort
 from medresnet3d.networks.classifier import build_classifier
 from medresnet3d.networks.msresnet import build_msresnet
+from tests.cli.application import application
 from tests.networks.published import published
 
 State = dict[str, Tensor]
@@ -89,12 +89,11 @@ def test_train_from_a_file_on_the_command_line(name: str, tmp_path: Path) -> Non
     torch.manual_seed(5)
     state = make()
     torch.save(state, tmp_path / "published.pth")
-    app = typer.Typer()
-    app.callback()(lambda: None)
-    register(app)
     given = [f"pretrained={tmp_path / 'published.pth'}", "freeze_until=stage1", "max_epochs=1", *settings]
     arguments = ["train", name, "--data", str(write(tmp_path / "data")), "-o", str(tmp_path / "run"), "--device", "cpu"]
-    result = CliRunner().invoke(app, [*arguments, *(part for each in given for part in ("--set", each))])
+    result = CliRunner().invoke(
+        application(register), [*arguments, *(part for each in given for part in ("--set", each))]
+    )
     assert result.exit_code == 0, result.output
     (tmp_path / "published.pth").unlink()
     trained = load_network(tmp_path / "run").state_dict()

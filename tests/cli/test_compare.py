@@ -12,6 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from medresnet3d.cli import compare, learning_curve
+from tests.cli.application import application
 from tests.workflows.toy_bundle import write_cubes, write_toy_bundle
 
 COMMAND = "import torch; torch.set_num_threads(1); from medresnet3d.cli.main import main; main()"
@@ -19,11 +20,7 @@ COMMAND = "import torch; torch.set_num_threads(1); from medresnet3d.cli.main imp
 
 @pytest.fixture(scope="module")
 def app() -> typer.Typer:
-    app = typer.Typer()
-    app.callback()(lambda: None)
-    compare.register(app)
-    learning_curve.register(app)
-    return app
+    return application(compare.register, learning_curve.register)
 
 
 @pytest.fixture(scope="module")

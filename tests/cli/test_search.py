@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from medresnet3d.cli.search import register
 from medresnet3d.workflows import search_trial
+from tests.cli.application import application
 from tests.workflows.searching import SPACE, ToyTraining
 from tests.workflows.toy_bundle import write_cubes, write_toy_bundle
 
@@ -22,10 +23,7 @@ COMMAND = "import torch; torch.set_num_threads(1); from medresnet3d.cli.main imp
 
 @pytest.fixture(scope="module")
 def app() -> typer.Typer:
-    app = typer.Typer()
-    app.callback()(lambda: None)
-    register(app)
-    return app
+    return application(register)
 
 
 @pytest.fixture(scope="module")
