@@ -40,8 +40,8 @@ from medresnet3d.losses.deep_supervision import FadingDeepSupervisionLoss
 from medresnet3d.networks.voxresnet import VoxResNet, build_voxresnet
 from medresnet3d.transforms.batched import BatchedAugmentation
 
-PATCH = 32  # voxels along each edge of what is trained on, around the middle
-SHIFT = 4  # voxels by which it is moved at most
+PATCH = 32  # voxels along each edge of what is trained on
+SHIFT = 8  # voxels by which it is moved off the middle at most: to the borders of a cube of 48
 BATCH = 4
 RATE = 3e-3  # largest learning rate, of both
 AUXILIARY = (0.1, 200)  # weight of VoxResNet's auxiliary losses, and the steps over which it fades
