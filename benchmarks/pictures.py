@@ -197,7 +197,7 @@ def run_plain(options: argparse.Namespace) -> dict[str, Any]:
     size = SETS[options.set].size
     seconds = options.cpu_seconds or json.loads(options.result("ours").read_text())["cpu_seconds"]
     preprocessing = picture_training(size, "strong", "batched", jitter=0.2)
-    data = SeededDataset(items(options.manifest, "training"), preprocessing, seed=options.seed)
+    data = SeededDataset(items(options.manifest, "training", validation_fraction=0.0), preprocessing, seed=options.seed)
     loader = data_loader(data, batch_size=32, drop_last=True, sampler=BalancedSampler(data, 1.0, seed=options.seed))
     augmented = AugmentedBatch(preprocessing)
     torch.manual_seed(options.seed)
@@ -257,7 +257,7 @@ def histograms(path: str) -> list[float]:
 def run_forest(options: argparse.Namespace) -> dict[str, Any]:
     """Fit a forest to histograms of the colours and answer the fold."""
     begin = time.process_time()
-    parts = {name: items(options.manifest, name) for name in ("training", "test")}
+    parts = {name: items(options.manifest, name, validation_fraction=0.0) for name in ("training", "test")}
     table = {name: np.array([histograms(item["image"]) for item in listed]) for name, listed in parts.items()}
     labels = [int(item["label"]) for item in parts["training"]]
     forest = RandomForestClassifier(500, class_weight="balanced", random_state=options.seed)
@@ -274,7 +274,7 @@ def run_final(options: argparse.Namespace) -> dict[str, Any]:
     network = load_network(run)
     state = half_precision(network.state_dict())
     transform = picture_of(run)
-    listed = items(options.manifest, "training")
+    listed = items(options.manifest, "training", validation_fraction=0.0)
     images = torch.stack([transform(item)["image"].as_tensor() for item in listed[::10]])
     with torch.inference_mode():
         before = network(images).softmax(1)
