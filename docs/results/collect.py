@@ -4,7 +4,7 @@
         --preset survey-all -o survey
     medresnet3d compare --optimiser-axes axes
     medresnet3d compare lung_nodule_cnn3d --data lung_nodule_ct/manifest.json --set 'intensity_range=[0,255]' \
-        --preset lung-networks --folds 5 --seeds 5 --budget 150steps -o networks
+        --preset lung-networks --folds 5 --seeds 3 --budget 80steps --workers 1 -o networks
     python docs/results/collect.py --survey survey --networks networks --axes axes
 
 Only numbers are taken over: ``<preset>_summary.csv``, ``<preset>_results.csv`` (metric of each cell), ``axes.csv``,
