@@ -91,8 +91,8 @@ SETS = {
     "fundus": Pictures(
         "retinopathy_screening_resnet",
         224,
-        150,
-        150,
+        60,
+        60,
         {
             "image_size": 224,
             "augmentation": "strong",
