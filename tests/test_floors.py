@@ -30,6 +30,7 @@ FLOORS = {
     "names": 0,
     "weights": 1,
     "progress": 0,
+    "reseeding": 0,
     "_version": 0,
     "_lazy": 0,
 }

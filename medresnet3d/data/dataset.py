@@ -18,6 +18,7 @@ from torch.utils.data import Dataset, Sampler
 from medresnet3d.data.prefix_caches import CacheChoice, build_prefix_cache
 from medresnet3d.data.seeding import derive_seed, seeded
 from medresnet3d.errors import ConfigError, DataError
+from medresnet3d.reseeding import reseed
 
 
 class SeededDataset(Dataset):
@@ -114,7 +115,7 @@ class SeededDataset(Dataset):
         prepared = self._cache.prepare(i)
         seed = derive_seed(self.seed, self.epoch, index, *variation)
         with seeded(seed):
-            self.transform.set_random_state(seed=seed)
+            reseed(self.transform, seed)
             return self._cache.finish(i, prepared)
 
 

@@ -19,6 +19,7 @@ from monai.transforms import Compose, MapTransform, Randomizable
 from torch.nn import functional
 
 from medresnet3d.errors import ConfigError
+from medresnet3d.reseeding import reseed
 from medresnet3d.transforms.batched_steps import steps_of
 
 #: Ways to carry out an augmentation.
@@ -59,7 +60,10 @@ class BatchedAugmentation(Randomizable):
         self, seed: int | None = None, state: np.random.RandomState | None = None
     ) -> BatchedAugmentation:
         """Seed all transforms of the chain, as ``Compose`` does."""
-        self.chain.set_random_state(seed, state)
+        if seed is None:
+            self.chain.set_random_state(state=state)
+        else:
+            reseed(self.chain, seed)
         return self
 
     def draw(self, shape: Sequence[int]) -> torch.Tensor:

@@ -10,6 +10,8 @@ import numpy as np
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Randomizable, RandomizableTransform, Transform
 
+from medresnet3d.reseeding import reseed
+
 
 class Keyed(MapTransform):
     """Apply an array transform to several items of a dictionary.
@@ -53,7 +55,10 @@ class RandKeyed(Keyed, Randomizable):
 
     def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> RandKeyed:
         """Seed the array transform."""
-        self.transform.set_random_state(seed, state)
+        if seed is None:
+            self.transform.set_random_state(state=state)
+        else:
+            reseed(self.transform, seed)
         return self
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
