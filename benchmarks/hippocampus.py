@@ -1,9 +1,9 @@
 r"""Cross-validate, compare and train the segmentation of ``alzheimer_hippocampus_multitask`` on real crops.
 
 Every arm gets the same CPU time: seconds of this process with one thread (``time.process_time``), counted over drawing
-crops and training only. Both have the same crops, folds, augmentation, loss, optimiser, schedule, averaging of weights
-and mirrored answers. Learning rates come from short runs (``--choose``) on a part of the training crops of the first
-fold, with the rest of these to measure on.
+crops and training only; with ``--device cuda`` too, where drawing the crops takes about half of it. Both have the same
+crops, folds, augmentation, loss, optimiser, schedule, averaging of weights and mirrored answers. Learning rates come
+from short runs (``--choose``) on a part of the training crops of the first fold, with the rest of these to measure on.
 
     python benchmarks/hippocampus.py --data manifest.json --out runs --arm unet --choose 0.002 0.004 --cpu-seconds 70
     python benchmarks/hippocampus.py --data manifest.json --out runs --arm residual --fold 0 --cpu-seconds 150
@@ -38,7 +38,7 @@ from medresnet3d.networks.residual_unet import ResidualUNet
 from medresnet3d.transforms.hippocampus import hippocampus_augmentation, hippocampus_validation
 
 PARTS = ("anterior", "posterior")
-FOLDS, CPU = 3, torch.device("cpu")
+FOLDS = 3
 BOX = (32, 48, 32)
 
 
@@ -95,14 +95,15 @@ def batches(crops: list[dict[str, Any]], size: int, strength: float) -> Iterator
         yield image.contiguous(memory_format=torch.channels_last_3d), label
 
 
-def train(arm: Arm, crops: list[dict[str, Any]], seconds: float, strength: float) -> tuple[nn.Module, int]:
-    """Train for ``seconds`` of CPU time: AdamW, warm-up and cosine; give the network of averaged weights."""
-    training = TimedTraining(make_network(arm), arm.learning_rate, seconds, fused=True)
+def train(arm: Arm, crops: list[dict[str, Any]], options: argparse.Namespace) -> tuple[nn.Module, int]:
+    """Train for so many seconds of CPU time: AdamW, warm-up and cosine; give the network of averaged weights."""
+    device = torch.device(options.device)
+    training = TimedTraining(make_network(arm).to(device), arm.learning_rate, options.cpu_seconds, fused=True)
     loss_function = DiceCELoss(softmax=True, to_onehot_y=True, include_background=False, batch=True)
-    precision, source = Precision("auto"), batches(crops, arm.batch_size, strength)
+    precision, source = Precision("auto"), batches(crops, arm.batch_size, options.strength)
     for progress in training.progress():
-        image, label = next(source)
-        with precision.active(CPU):
+        image, label = (each.to(device) for each in next(source))
+        with precision.active(device):
             output = training.network(image)
         training.descend(loss_function(output.float(), label))
         training.tell(progress, 200)
@@ -111,9 +112,10 @@ def train(arm: Arm, crops: list[dict[str, Any]], seconds: float, strength: float
 
 def dice(network: nn.Module, crop: dict[str, Any]) -> list[float]:
     """Dice coefficient of each part; the answers for crop and mirror image are averaged."""
-    image = crop["image"][None].contiguous(memory_format=torch.channels_last_3d)
-    with torch.no_grad(), Precision("auto").active(CPU):
-        answer = FlipInferer([0])(image, lambda x: network(x).float().softmax(1)).argmax(1)
+    device = next(network.parameters()).device
+    image = crop["image"][None].to(device, memory_format=torch.channels_last_3d)
+    with torch.no_grad(), Precision("auto").active(device):
+        answer = FlipInferer([0])(image, lambda x: network(x).float().softmax(1)).argmax(1).cpu()
     pairs = [(answer == part, crop["label"] == part) for part in (1, 2)]
     return [float(2 * (a & b).sum() / (a.sum() + b.sum())) for a, b in pairs]
 
@@ -133,17 +135,18 @@ def run_fold(options: argparse.Namespace, arm: Arm) -> dict[str, Any]:
         crops, held_out = choosing_parts(crops)
     else:
         held_out = prepared(items(options.data, "validation", **split))
-    network, iterations = train(arm, crops, options.cpu_seconds, options.strength)
+    network, iterations = train(arm, crops, options)
     cases = {crop["patient"]: dice(network, crop) for crop in held_out}
     if not options.choose:
         with atomic_path(options.out / f"{options.arm}_fold{options.fold}.pt") as path:
-            torch.save(network.state_dict(), path)
+            torch.save(network.cpu().state_dict(), path)
     return {
         "arm": options.arm,
         "settings": asdict(arm),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "fold": options.fold,
         "cpu_seconds": options.cpu_seconds,
+        "device": options.device,
         "augmentation": options.strength,
         "iterations": iterations,
         "mean": np.mean(list(cases.values()), 0).round(4).tolist(),
@@ -155,7 +158,8 @@ def run_fold(options: argparse.Namespace, arm: Arm) -> dict[str, Any]:
 def run_final(options: argparse.Namespace, arm: Arm) -> dict[str, Any]:
     """Train on everything and keep the averaged weights in half precision."""
     crops = prepared(items(options.data, "all"))
-    network, iterations = train(arm, crops, options.cpu_seconds, options.strength)
+    network, iterations = train(arm, crops, options)
+    network.cpu()
     state = half_precision(network.state_dict())
     before = [dice(network, crop) for crop in crops]
     network.load_state_dict(state)
@@ -209,6 +213,7 @@ def main() -> None:
     parser.add_argument("--arm", choices=list(ARMS), default="residual")
     parser.add_argument("--fold", type=int, default=0)
     parser.add_argument("--cpu-seconds", type=float, default=150.0)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--strength", type=float, default=1.0, help="strength of the augmentation")
     parser.add_argument("--choose", type=float, nargs="*", help="learning rates to try on a part of the fold")
     parser.add_argument("--learning-rate", type=float, help="instead of the arm's own")

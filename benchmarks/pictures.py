@@ -7,16 +7,18 @@
     python benchmarks/pictures.py final --output results --set dermoscopy
     python benchmarks/pictures.py summary --output results
 
+``--device cuda`` for ours, plain and final; the tables say where they ran.
+
 ``DATA`` holds a folder with a ``manifest.json`` for each set: ``dermoscopy`` (HAM10000), ``blood_cells`` (PBC) and
 ``fundus`` (IDRiD). Folds are by patient or lesion; where there is none, by picture, and pictures that are equal pixel
 by pixel stay together.
 
 ``ours`` does what ``medresnet3d train BUNDLE`` and ``medresnet3d evaluate`` do, with the bundle's own settings and
-those of :data:`SETS`; a tenth of the training patients weighs the members of an ensemble. ``plain`` is MONAI's
-ResNet-18 of a quarter of the width, trained for the processor time that ``ours`` of the same fold took: AdamW at 0.002
-in one cycle, classes drawn evenly, turns, scaling and changes of colour, answers averaged over four flips.
-``forest`` sees
-histograms of the colours. ``final`` trains the weights that ship, on all pictures. A part that has left its file is not
+those of :data:`SETS`. ``plain`` is MONAI's ResNet-18 of a quarter of the width: AdamW at 0.002 in one cycle, classes
+drawn evenly, turns, scaling and changes of colour, answers averaged over four flips. On a processor it is trained for
+the processor time that ``ours`` of the same fold took; on a GPU, where small networks mostly wait for the processor
+that starts their kernels, it sees as many pictures as all networks of ``ours`` together. ``forest`` sees histograms of
+the colours. ``final`` trains the weights that ship, on all pictures. A part that has left its file is not
 run again. ``--holdout`` trains on three quarters of the training pictures of the first fold and measures on the rest:
 how settings were chosen, before any fold was answered.
 
@@ -31,7 +33,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,7 @@ class Pictures:
         epochs: of the bundle, in a fold.
         final_epochs: of what ships.
         recipe: what differs from the bundle's own settings.
+        networks: that the bundle trains, each on all pictures.
     """
 
     bundle: str
@@ -83,6 +86,7 @@ class Pictures:
     epochs: int
     final_epochs: int
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    networks: int = 1
 
 
 SETS = {
@@ -149,29 +153,29 @@ def run_ours(options: argparse.Namespace) -> dict[str, Any]:
     """Train the bundle on the other folds and answer this one."""
     run = options.output / options.set / f"run_{options.name}"
     seconds = trained(options, run, SETS[options.set].epochs)
-    evaluate(run, options.manifest, run / "test", device="cpu")
+    evaluate(run, options.manifest, run / "test", device=options.device)
     with (run / "test" / "cases.csv").open(encoding="utf-8", newline="") as file:
         rows = {row["case"]: row for row in csv.DictReader(file)}
     names = json.loads(options.manifest.read_text(encoding="utf-8"))["labels"].values()
     listed = items(options.manifest, "test")
     scores = [[float(rows[item["case"]][f"probability_{name}"]) for name in names] for item in listed]
-    return answers(options, scores) | {"cpu_seconds": seconds}
+    return answers(options, scores) | {"seconds": seconds}
 
 
 def trained(options: argparse.Namespace, run: Path, epochs: int) -> float:
-    """Train, or go on with what Ctrl-C left; give the processor time of all parts in seconds."""
+    """Train, or go on with what Ctrl-C left; give the seconds of all parts."""
     taken = run.with_name(f"{run.name}_seconds.json")
     before = json.loads(taken.read_text()) if taken.exists() else 0.0
     if not (run / "bundle").is_dir():
         resume = (run / "checkpoints" / "last.pt").is_file()
         if not resume:
             shutil.rmtree(run, ignore_errors=True)
-        begin = time.process_time()
+        begin = options.clock()
         values = settings(options, epochs)
         try:
-            train(SETS[options.set].bundle, options.manifest, run, device="cpu", set=values, resume=resume)
+            train(SETS[options.set].bundle, options.manifest, run, device=options.device, set=values, resume=resume)
         finally:
-            atomic_write_text(taken, json.dumps(before + time.process_time() - begin))
+            atomic_write_text(taken, json.dumps(before + options.clock() - begin))
     return float(json.loads(taken.read_text()))
 
 
@@ -189,14 +193,14 @@ def answers(options: argparse.Namespace, scores: Any) -> dict[str, Any]:
         "score": np.asarray(scores, dtype=float).round(6).tolist(),
         "label": [int(item["label"]) for item in listed],
         "patient": [item["patient"] for item in listed],
+        "device": torch.cuda.get_device_name() if options.device == "cuda" else "cpu",
     }
 
 
 def run_plain(options: argparse.Namespace) -> dict[str, Any]:
-    """Train a plain ResNet-18 for as long as ``ours`` took, and answer the fold."""
-    size = SETS[options.set].size
-    seconds = options.cpu_seconds or json.loads(options.result("ours").read_text())["cpu_seconds"]
-    preprocessing = picture_training(size, "strong", "batched", jitter=0.2)
+    """Train a plain ResNet-18 on the budget of ``ours``, and answer the fold."""
+    chosen = SETS[options.set]
+    preprocessing = picture_training(chosen.size, "strong", "batched", jitter=0.2)
     data = SeededDataset(items(options.manifest, "training", validation_fraction=0.0), preprocessing, seed=options.seed)
     loader = data_loader(data, batch_size=32, drop_last=True, sampler=BalancedSampler(data, 1.0, seed=options.seed))
     augmented = AugmentedBatch(preprocessing)
@@ -204,25 +208,37 @@ def run_plain(options: argparse.Namespace) -> dict[str, Any]:
     classes = len(json.loads(options.manifest.read_text(encoding="utf-8"))["labels"])
     network = resnet18(
         spatial_dims=2, n_input_channels=3, num_classes=classes, widen_factor=WIDTH, conv1_t_stride=2
-    ).to(memory_format=torch.channels_last)
+    ).to(options.device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
-    begin, epochs, share = time.process_time(), 0, 0.0
-    while share < 1:
-        epochs += 1
-        loader.set_epoch(epochs)
-        for batch in loader:
-            share = (time.process_time() - begin) / seconds
-            if share >= 1:
-                break
-            optimizer.param_groups[0]["lr"] = 2e-3 * one_cycle(share)
-            images, labels = augmented(batch, "cpu")
-            with torch.autocast("cpu", torch.bfloat16):
-                logits = network(images)
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(logits.float(), labels).backward()
-            optimizer.step()
-    taken = time.process_time() - begin
-    return answers(options, flipped(network, options, size)) | {"cpu_seconds": taken, "epochs": epochs}
+    begin, steps = options.clock(), 0
+    for share in shares_of_budget(options, len(loader)):
+        if steps % len(loader) == 0:
+            loader.set_epoch(1 + steps // len(loader))
+            batches = iter(loader)
+        steps += 1
+        optimizer.param_groups[0]["lr"] = 2e-3 * one_cycle(share)
+        images, labels = augmented(next(batches), options.device)
+        with torch.autocast(options.device, torch.bfloat16):
+            logits = network(images)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(logits.float(), labels).backward()
+        optimizer.step()
+    taken = options.clock() - begin
+    found = {"seconds": taken, "epochs": round(steps / len(loader), 1)}
+    return answers(options, flipped(network, options, chosen.size)) | found
+
+
+def shares_of_budget(options: argparse.Namespace, steps_an_epoch: int) -> Iterator[float]:
+    """How far the plain network is, from 0 to below 1, before each of its steps."""
+    if options.device == "cpu":
+        seconds = options.seconds or json.loads(options.result("ours").read_text())["seconds"]
+        begin = options.clock()
+        while (share := (options.clock() - begin) / seconds) < 1:
+            yield share
+        return
+    epochs = settings(options, SETS[options.set].epochs)["max_epochs"] * SETS[options.set].networks
+    steps = epochs * steps_an_epoch
+    yield from (step / steps for step in range(steps))
 
 
 def one_cycle(share: float) -> float:
@@ -237,9 +253,9 @@ def flipped(network: nn.Module, options: argparse.Namespace, size: int) -> Array
     found = []
     with torch.inference_mode():
         for item in items(options.manifest, "test"):
-            image = transform(item)["image"].as_tensor()[None]
+            image = transform(item)["image"].as_tensor()[None].to(options.device)
             logits = [network(image.flip(axes) if axes else image) for axes in FLIPS]
-            found.append(torch.cat(logits).softmax(1).mean(0).double().numpy())
+            found.append(torch.cat(logits).softmax(1).mean(0).double().cpu().numpy())
     return np.stack(found)
 
 
@@ -264,7 +280,7 @@ def run_forest(options: argparse.Namespace) -> dict[str, Any]:
     forest.fit(table["training"], labels)
     scores = np.zeros((len(parts["test"]), max(labels) + 1))
     scores[:, forest.classes_] = forest.predict_proba(table["test"])
-    return answers(options, scores) | {"cpu_seconds": time.process_time() - begin}
+    return answers(options, scores) | {"seconds": time.process_time() - begin}
 
 
 def run_final(options: argparse.Namespace) -> dict[str, Any]:
@@ -283,7 +299,7 @@ def run_final(options: argparse.Namespace) -> dict[str, Any]:
     with atomic_path(run / "model.pt") as path:
         torch.save(state, path)
     patients = sorted({item["patient"] for item in listed})
-    return {"cpu_seconds": seconds, "half_precision_changes_probability_by": change, "patients": patients}
+    return {"seconds": seconds, "half_precision_changes_probability_by": change, "patients": patients}
 
 
 def picture_of(run: Path) -> Callable[[Any], Any]:
@@ -335,7 +351,8 @@ def summarise(folder: Path, name: str) -> dict[str, Any]:
         measured[arm] = figures(score, label)
         estimates = bootstrap_intervals(over_all(score, label), measured[arm], patients, RESAMPLES)
         summary[arm] = {key: plain_estimate(estimate) for key, estimate in estimates.items()}
-        summary[arm]["cpu_seconds"] = float(np.mean([file["cpu_seconds"] for file in files]))
+        summary[arm]["seconds"] = float(np.mean([file["seconds"] for file in files]))
+        summary[arm]["device"] = files[0]["device"]
         summary[arm]["each_fold"] = [over_all(file["score"], file["label"]) for file in files]
         summary["cases"], summary["patients"] = len(label), len(set(patients))
         if arm != "ours":
@@ -364,13 +381,15 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--fold", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--cpu-seconds", type=float, help="of plain; by default those of ours")
+    parser.add_argument("--seconds", type=float, help="of plain on a processor; by default those of ours")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of ours, plain and final")
     parser.add_argument("--holdout", default="", metavar="NAME", help="measure on the holdout, under this name")
     parser.add_argument("--values", nargs="*", default=[], metavar="ID=VALUE", help="other values of the bundle's ids")
     options = parser.parse_args()
     options.name = f"holdout_{options.holdout}" if options.holdout else f"fold{options.fold}"
     source = "all" if options.part == "final" else "holdout" if options.holdout else options.name
     options.manifest = options.output / "data" / options.set / f"{source}.json"
+    options.clock = time.process_time if options.device == "cpu" else time.perf_counter
     options.result = lambda part: options.output / options.set / f"{part}_{options.name}.json"
     return options
 
@@ -388,7 +407,7 @@ def main() -> None:
     elif not (result := options.result(options.part)).exists():
         found = PARTS[options.part](options)
         atomic_write_text(result, json.dumps(found) + "\n")
-        line = {"cpu_seconds": round(found["cpu_seconds"])}
+        line = {"seconds": round(found["seconds"])}
         if "score" in found:
             line |= {key: round(value, 4) for key, value in over_all(found["score"], found["label"]).items()}
         print(options.set, result.stem, line, flush=True)

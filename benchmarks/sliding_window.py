@@ -11,6 +11,7 @@ first by ``sliding_window_nets.py``.
     python benchmarks/sliding_window.py --work ct --nets NETS --out RESULTS
     python benchmarks/sliding_window.py --work ct-memory --nets NETS --out RESULTS
 
+``--device cuda`` measures on a GPU, from a volume in main memory to a label map there; the network is on the GPU already.
 ``--shape`` makes the volume smaller, for a first try; without ``--data`` the MRI is a phantom. ``ct-memory --narrow``
 needs no trained network: a cheap one of an eighth of the channels takes its place.
 """
@@ -96,27 +97,30 @@ def ct_case(shape: tuple[int, ...]) -> Case:
     return Case(torch.from_numpy(normalised_ct(phantom.image))[None, None], torch.from_numpy(phantom.labels), 0.25)
 
 
-def monai_arm(network: nn.Module, overlap: float, autocast: bool = False, crop: bool = False) -> Arm:
-    """MONAI's sliding window and the argmax of its output, as a careful user writes it."""
-    inferer = MonaiInferer(ROI, sw_batch_size=1, overlap=overlap, mode="gaussian")
+def monai_arm(
+    network: nn.Module, overlap: float, options: argparse.Namespace, autocast: bool = False, crop: bool = False
+) -> Arm:
+    """MONAI's sliding window and the argmax of its output, as a careful user writes it; on a GPU, all of it there."""
+    inferer, device = MonaiInferer(ROI, options.windows, overlap, mode="gaussian"), options.device
     foreground = CropForeground(margin=8, allow_smaller=True)
 
     def run(image: torch.Tensor) -> torch.Tensor:
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=autocast):
             if not crop:
-                return torch.as_tensor(inferer(image, network)).argmax(1)[0]
+                return torch.as_tensor(inferer(image.to(device), network)).argmax(1)[0].cpu()
             low, high = foreground.compute_bounding_box(image[0])
             box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
             labels = torch.zeros(image.shape[2:], dtype=torch.int64)
-            labels[box] = torch.as_tensor(inferer(image[(slice(None), slice(None), *box)], network)).argmax(1)[0]
+            part = image[(slice(None), slice(None), *box)].to(device)
+            labels[box] = torch.as_tensor(inferer(part, network)).argmax(1)[0].cpu()
             return labels
 
     return run
 
 
-def our_arm(network: nn.Module, overlap: float, **settings: Any) -> tuple[Arm, SlidingWindowInferer]:
+def our_arm(network: nn.Module, overlap: float, windows: int, **settings: Any) -> tuple[Arm, SlidingWindowInferer]:
     """Our sliding window with label output."""
-    inferer = SlidingWindowInferer(ROI, 1, overlap, mode="gaussian", output="labels", **settings)
+    inferer = SlidingWindowInferer(ROI, windows, overlap, mode="gaussian", output="labels", **settings)
     return (lambda image: torch.as_tensor(inferer(image, network))[0, 0]), inferer
 
 
@@ -125,8 +129,10 @@ def our_settings(work: str, options: argparse.Namespace) -> dict[str, Any]:
     same_windows = work in ("mri-voxresnet", "mri-unet")
     strategy = "windows" if same_windows else "auto"
     settings = {"strategy": options.strategy or strategy, "skip_empty": not same_windows}
-    backend = {"backend": options.backend} if options.backend else {}
-    return {**settings, "crop_foreground": not same_windows, **backend}
+    chosen = {"backend": options.backend} if options.backend else {}
+    if options.device == "cuda":
+        chosen |= {"sw_device": "cuda", "device": "cpu"}
+    return {**settings, "crop_foreground": not same_windows, **chosen}
 
 
 def agreement(labels: torch.Tensor, reference: torch.Tensor, where: torch.Tensor) -> float:
@@ -151,13 +157,13 @@ def compare(work: str, options: argparse.Namespace) -> dict[str, Any]:
         else mri_case(options.data, tuple(options.shape or MRI_SHAPE))
     )
     nets = {"ct": "ct-unet", "mri-default": options.network}
-    network = load_network(options.nets, nets.get(work, work))
-    ours, inferer = our_arm(network, case.overlap, **our_settings(work, options))
-    arms: dict[str, Arm] = {"MONAI fp32": monai_arm(network, case.overlap)}
+    network = load_network(options.nets, nets.get(work, work)).to(options.device)
+    ours, inferer = our_arm(network, case.overlap, options.windows, **our_settings(work, options))
+    arms: dict[str, Arm] = {"MONAI fp32": monai_arm(network, case.overlap, options)}
     if work == "mri-default":
-        arms["MONAI CropForeground + autocast bf16"] = monai_arm(network, case.overlap, autocast=True, crop=True)
+        arms["MONAI CropForeground + autocast bf16"] = monai_arm(network, case.overlap, options, True, True)
     else:
-        arms["MONAI autocast bf16"] = monai_arm(network, case.overlap, autocast=True)
+        arms["MONAI autocast bf16"] = monai_arm(network, case.overlap, options, autocast=True)
     arms[OURS] = ours
     journal = journal_of(work, case, options)
     times: dict[str, list[dict[str, float]]] = {name: [] for name in arms}
@@ -173,7 +179,7 @@ def compare(work: str, options: argparse.Namespace) -> dict[str, Any]:
 def journal_of(work: str, case: Case, options: argparse.Namespace) -> Journal:
     """The journal of a row: other options, another folder."""
     size = "x".join(str(length) for length in case.truth.shape)
-    what = [work, size, f"{options.threads}t", options.network, options.strategy, options.backend]
+    what = [work, size, f"{options.threads}t", options.device, options.network, options.strategy, options.backend]
     return Journal(options.out / "parts" / "-".join(str(part) for part in what if part))
 
 
@@ -244,9 +250,9 @@ def memory_child(options: argparse.Namespace) -> None:
     case = memory_case((*(options.shape or CT_SHAPE)[:2], options.slices))
     network = narrow_network() if options.narrow else load_network(options.nets, "ct-unet")
     arm, inferer = (
-        (monai_arm(network, case.overlap), None)
+        (monai_arm(network, case.overlap, options), None)
         if options.arm == "MONAI fp32"
-        else our_arm(network, case.overlap, **our_settings("ct-memory", options))
+        else our_arm(network, case.overlap, options.windows, **our_settings("ct-memory", options))
     )
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)  # else what making the phantom left free would not count as taken again
@@ -339,6 +345,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="what the ratios are of")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--windows", type=int, default=1, help="at once, of every arm")
     parser.add_argument("--shape", type=int, nargs=3, help="another size of the volume")
     parser.add_argument("--backend", choices=("torch", "openvino"), help="of our arm")
     parser.add_argument(
@@ -358,6 +366,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     row = memory_row(options) if options.work == "ct-memory" else compare(options.work, options)
     row["machine"] = {"cpu": platform.processor() or platform.machine(), "threads": options.threads}
+    if options.device == "cuda":
+        row["machine"]["gpu"] = torch.cuda.get_device_name()
     row |= {"date": time.strftime("%Y-%m-%d"), "repeats": options.repeats}
     row["versions"] = {"torch": str(torch.__version__), "monai": monai.__version__}
     print(json.dumps(row, indent=1), table(row), sep="\n\n")

@@ -169,7 +169,7 @@ def comparison_table(row: Row, names: dict[str, str], figure: str) -> str:
 def pictures_table(row: Row) -> str:
     """Three figures of each arm on each set, and what the bundle is ahead by in the one that counts there."""
     lines = [
-        "| set | arm | CPU s a fold | accuracy | balanced accuracy | quadratic kappa | the bundle is ahead by |",
+        "| set | arm | seconds a fold | accuracy | balanced accuracy | quadratic kappa | the bundle is ahead by |",
         "| --- | --- | ---: | --- | --- | --- | --- |",
     ]
     for name, one in row.items():
@@ -183,7 +183,7 @@ def pictures_table(row: Row) -> str:
             cells = [
                 f"{said}, {one['cases']} pictures, {one['folds']} of 5 folds" if arm == "ours" else "",
                 label,
-                f"{values['cpu_seconds']:.0f}",
+                f"{values['seconds']:.0f} {values['device'].removeprefix('NVIDIA ')}",
                 _estimate(values["accuracy"]),
                 _estimate(values["balanced_accuracy"]),
                 kappa,

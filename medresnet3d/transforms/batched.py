@@ -111,9 +111,8 @@ class BatchedAugmentation(Randomizable):
             values = _plain(changed[key]).float()
             changed[key] = values.clone() if values.data_ptr() == _plain(batch[key]).data_ptr() else values
         for step, numbers in zip(self.intensity, changes, strict=True):
-            for index, (happens, *values) in enumerate(numbers.tolist()):
-                for key in step.keys if happens else ():
-                    step.apply(changed[key][index], values)
+            for key in step.keys:
+                step.apply_to_all(changed[key], numbers)
         return changed
 
     def __call__(self, batch: Mapping[Any, Any]) -> dict[Any, Any]:

@@ -135,6 +135,12 @@ class IntensityStep(ABC):
     def apply(self, image: torch.Tensor, numbers: Sequence[float]) -> None:
         """Change a sample (C, ...) in place by its numbers."""
 
+    def apply_to_all(self, images: torch.Tensor, rows: torch.Tensor) -> None:
+        """Change samples (B, C, ...) in place, each by its row (B, 1 + n): whether it happens, and the numbers."""
+        for image, (happens, *numbers) in zip(images, rows.tolist(), strict=True):
+            if happens:
+                self.apply(image, numbers)
+
 
 class ScaleStep(IntensityStep):
     """``RandScaleIntensityd``."""
@@ -241,7 +247,18 @@ class ColourStep(IntensityStep):
 
     def apply(self, image: torch.Tensor, numbers: Sequence[float]) -> None:
         """See :class:`IntensityStep`."""
-        self.transform.transform.carry_out(image, numbers)
+        self.transform.transform.carry_out(image[None], image.new_tensor([numbers]))
+
+    def apply_to_all(self, images: torch.Tensor, rows: torch.Tensor) -> None:
+        """See :class:`IntensityStep`; a GPU does it in one pass, a CPU sample by sample, which fits into its cache."""
+        if images.device.type == "cpu":
+            super().apply_to_all(images, rows)
+            return
+        chosen = (rows[:, 0] > 0).nonzero()[:, 0].to(images.device)
+        if len(chosen):
+            changed = images[chosen]
+            self.transform.transform.carry_out(changed, rows[:, 1:].to(images)[chosen])
+            images[chosen] = changed
 
 
 GEOMETRIC: dict[type, type[GeometricStep]] = {

@@ -131,15 +131,15 @@ class RandColourMap(RandomizableTransform):
         if self._do_transform:
             self.drawn = [1 + float(self.R.uniform(-size, size)) for size in self.ranges]
 
-    def carry_out(self, image: torch.Tensor, factors: Sequence[float]) -> None:
-        """Change a picture (3n, i, j) of floats in place by the factors of :meth:`randomize`."""
-        brightness, contrast, saturation, *tint = factors
-        mean, deviation = self.mean.to(image.device), self.deviation.to(image.device)
-        pictures = image.unflatten(0, (-1, COLOURS))
-        pictures.mul_(deviation).add_(mean).mul_(image.new_tensor(tint)[:, None, None] * brightness)
-        level = pictures.mean((1, 2, 3), keepdim=True)
+    def carry_out(self, images: torch.Tensor, factors: torch.Tensor) -> None:
+        """Change pictures (B, 3n, i, j) of floats in place by the factors (B, 6) of :meth:`randomize`."""
+        mean, deviation = self.mean.to(images.device), self.deviation.to(images.device)
+        brightness, contrast, saturation = (factors[:, index, None, None, None, None] for index in range(3))
+        pictures = images.unflatten(1, (-1, COLOURS))
+        pictures.mul_(deviation).add_(mean).mul_(factors[:, None, 3:, None, None] * brightness)
+        level = pictures.mean((2, 3, 4), keepdim=True)
         pictures.sub_(level).mul_(contrast).add_(level)
-        pictures.copy_(torch.lerp(pictures.mean(1, keepdim=True), pictures, saturation))
+        pictures.copy_(torch.lerp(pictures.mean(2, keepdim=True), pictures, saturation))
         pictures.sub_(mean).div_(deviation)
 
     def __call__(self, img: Any, randomize: bool = True) -> Any:
@@ -151,7 +151,7 @@ class RandColourMap(RandomizableTransform):
         if len(img) % COLOURS:
             raise DataError(f"a colour map needs red, green and blue, but this picture has {len(img)} channel(s).")
         image = torch.as_tensor(img).float().clone()
-        self.carry_out(image, self.drawn)
+        self.carry_out(image[None], image.new_tensor([self.drawn]))
         return convert_to_dst_type(image, img, dtype=torch.float32)[0]
 
 

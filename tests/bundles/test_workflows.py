@@ -18,7 +18,7 @@ OVERLAYS = {"train": ["train"], "evaluate": ["train", "evaluate"], "inference": 
 KIND = {"train": "train", "evaluate": "train", "inference": "infer"}
 
 
-def workflow(bundle: BundleUnderTest, verb: str, output: Path, **overrides: Any) -> ConfigWorkflow:
+def workflow(bundle: BundleUnderTest, verb: str, output: Path, device: str = "cpu", **overrides: Any) -> ConfigWorkflow:
     source = {"input": str(bundle.manifest)} if verb == "inference" else {"data": str(bundle.manifest)}
     return ConfigWorkflow(
         config_file=[bundle.config(name) for name in OVERLAYS[verb]],
@@ -27,7 +27,7 @@ def workflow(bundle: BundleUnderTest, verb: str, output: Path, **overrides: Any)
         workflow_type=KIND[verb],
         bundle_root=str(bundle.root),
         output_dir=str(output),
-        device="$torch.device('cpu')",
+        device=f"$torch.device('{device}')",
         **source,
         **overrides,
     )

@@ -75,13 +75,15 @@ def test_equal_draws_give_what_monai_gives(shape: tuple[int, ...], padding_mode:
     assert changed >= 35  # the chain does something
 
 
-def test_colours_too() -> None:
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_colours_too(device: str) -> None:
     def colours() -> list[MapTransform]:
         scale = {"mean": (0.5, 0.4, 0.3), "deviation": (0.2, 0.3, 0.25)}
         return [RandFlipd("image", 0.5, 1), RandColourMapd("image", 0.7, 0.2, 0.2, 0.2, tint=0.1, **scale)]
 
     batch = {"image": torch.rand(20, 3, 7, 5, generator=torch.Generator().manual_seed(1))}
-    ours = BatchedAugmentation(colours()).set_random_state(2)(batch)["image"]
+    there = {"image": batch["image"].to(device)}
+    ours = BatchedAugmentation(colours()).set_random_state(2)(there)["image"].cpu()
     assert (ours - per_sample(colours(), batch, 2)["image"]).abs().max() < 1e-5
     assert 10 <= int((ours != batch["image"]).flatten(1).any(1).sum()) < 20
 
