@@ -11,7 +11,7 @@ first by ``sliding_window_nets.py``.
     python benchmarks/sliding_window.py --work ct --nets NETS --out RESULTS
     python benchmarks/sliding_window.py --work ct-memory --nets NETS --out RESULTS
 
-``--device cuda`` measures on a GPU, from a volume in main memory to a label map there; the network is on the GPU already.
+``--device cuda`` measures on a GPU, from a volume in main memory to a label map there; the network is there already.
 ``--shape`` makes the volume smaller, for a first try; without ``--data`` the MRI is a phantom. ``ct-memory --narrow``
 needs no trained network: a cheap one of an eighth of the channels takes its place.
 """
