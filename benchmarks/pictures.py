@@ -15,10 +15,9 @@ by pixel stay together.
 
 ``ours`` does what ``medresnet3d train BUNDLE`` and ``medresnet3d evaluate`` do, with the bundle's own settings and
 those of :data:`SETS`. ``plain`` is MONAI's ResNet-18 of a quarter of the width: AdamW at 0.002 in one cycle, classes
-drawn evenly, turns, scaling and changes of colour, answers averaged over four flips. On a processor it is trained for
-the processor time that ``ours`` of the same fold took; on a GPU, where small networks mostly wait for the processor
-that starts their kernels, it sees as many pictures as all networks of ``ours`` together. ``forest`` sees histograms of
-the colours. ``final`` trains the weights that ship, on all pictures. A part that has left its file is not
+drawn evenly, turns, scaling and changes of colour, answers averaged over four flips; it is trained for the time that
+``ours`` of the same fold took: seconds of the processor, or by the clock on a GPU. ``forest`` sees histograms of the
+colours. ``final`` trains the weights that ship, on all pictures. A part that has left its file is not
 run again. ``--holdout`` trains on three quarters of the training pictures of the first fold and measures on the rest:
 how settings were chosen, before any fold was answered.
 
@@ -33,7 +32,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,7 +77,6 @@ class Pictures:
         epochs: of the bundle, in a fold.
         final_epochs: of what ships.
         recipe: what differs from the bundle's own settings.
-        networks: that the bundle trains, each on all pictures.
     """
 
     bundle: str
@@ -86,7 +84,6 @@ class Pictures:
     epochs: int
     final_epochs: int
     recipe: Mapping[str, Any] = field(default_factory=dict)
-    networks: int = 1
 
 
 SETS = {
@@ -210,35 +207,24 @@ def run_plain(options: argparse.Namespace) -> dict[str, Any]:
         spatial_dims=2, n_input_channels=3, num_classes=classes, widen_factor=WIDTH, conv1_t_stride=2
     ).to(options.device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
-    begin, steps = options.clock(), 0
-    for share in shares_of_budget(options, len(loader)):
-        if steps % len(loader) == 0:
-            loader.set_epoch(1 + steps // len(loader))
-            batches = iter(loader)
-        steps += 1
-        optimizer.param_groups[0]["lr"] = 2e-3 * one_cycle(share)
-        images, labels = augmented(next(batches), options.device)
-        with torch.autocast(options.device, torch.bfloat16):
-            logits = network(images)
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(logits.float(), labels).backward()
-        optimizer.step()
-    taken = options.clock() - begin
-    found = {"seconds": taken, "epochs": round(steps / len(loader), 1)}
+    seconds = options.seconds or json.loads(options.result("ours").read_text())["seconds"]
+    begin, epochs, share = options.clock(), 0, 0.0
+    while share < 1:
+        epochs += 1
+        loader.set_epoch(epochs)
+        for batch in loader:
+            share = (options.clock() - begin) / seconds
+            if share >= 1:
+                break
+            optimizer.param_groups[0]["lr"] = 2e-3 * one_cycle(share)
+            images, labels = augmented(batch, options.device)
+            with torch.autocast(options.device, torch.bfloat16):
+                logits = network(images)
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(logits.float(), labels).backward()
+            optimizer.step()
+    found = {"seconds": options.clock() - begin, "epochs": epochs}
     return answers(options, flipped(network, options, chosen.size)) | found
-
-
-def shares_of_budget(options: argparse.Namespace, steps_an_epoch: int) -> Iterator[float]:
-    """How far the plain network is, from 0 to below 1, before each of its steps."""
-    if options.device == "cpu":
-        seconds = options.seconds or json.loads(options.result("ours").read_text())["seconds"]
-        begin = options.clock()
-        while (share := (options.clock() - begin) / seconds) < 1:
-            yield share
-        return
-    epochs = settings(options, SETS[options.set].epochs)["max_epochs"] * SETS[options.set].networks
-    steps = epochs * steps_an_epoch
-    yield from (step / steps for step in range(steps))
 
 
 def one_cycle(share: float) -> float:
@@ -381,7 +367,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--fold", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seconds", type=float, help="of plain on a processor; by default those of ours")
+    parser.add_argument("--seconds", type=float, help="of plain; by default those of ours")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of ours, plain and final")
     parser.add_argument("--holdout", default="", metavar="NAME", help="measure on the holdout, under this name")
     parser.add_argument("--values", nargs="*", default=[], metavar="ID=VALUE", help="other values of the bundle's ids")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from monai.data import CacheDataset, PersistentDataset, SmartCacheDataset
 from monai.transforms import Compose
 from monai.utils import enums
@@ -37,6 +38,13 @@ _METADATA: list[Any] = [
 """What the metadata of images is made of in a file of torch's: arrays of numbers or texts, and MONAI's constants."""
 Items = Sequence[Mapping[str, Any]]
 CacheChoice = bool | int | str | Mapping[str, Any]
+
+
+def _fresh(item: Any) -> Any:
+    """A copy that may be changed at will; plain tensors are copied without ``deepcopy``, which takes far longer."""
+    if isinstance(item, dict):
+        return {key: _fresh(value) for key, value in item.items()}
+    return item.clone() if type(item) is torch.Tensor else deepcopy(item)
 
 
 class NoCache:
@@ -117,7 +125,7 @@ class MemoryCache(NoCache):
 
     def deterministic(self, i: int) -> Any:
         """Return a copy of item ``i``."""
-        return deepcopy(self._dataset[i])
+        return _fresh(self._dataset[i])
 
 
 class SmartCache(NoCache):
@@ -190,7 +198,7 @@ class SmartCache(NoCache):
     def deterministic(self, i: int) -> Any:
         """Return a copy of item ``i`` of those in memory."""
         self.fill()
-        return deepcopy(self._window[i])  # type: ignore[index]
+        return _fresh(self._window[i])  # type: ignore[index]
 
     def _shut(self) -> None:
         if self._dataset is not None:

@@ -14,7 +14,7 @@ from monai.utils import CommonKeys
 from torch import nn
 
 from medresnet3d.engines.device import rank, undistributed
-from medresnet3d.engines.inferer import PrecisionInferer, main_output
+from medresnet3d.engines.inferer import PrecisionInferer, bring_labels_to_predictions, main_output
 from medresnet3d.engines.logs import scalar_metrics, write_metrics
 from medresnet3d.engines.precision import Precision
 from medresnet3d.progress import Progress
@@ -61,6 +61,7 @@ class Evaluator(SupervisedEvaluator):
             **options,
         )
         self.add_event_handler(IterationEvents.FORWARD_COMPLETED, _keep_main_output)
+        self.add_event_handler(IterationEvents.MODEL_COMPLETED, bring_labels_to_predictions)
         if handlers is not None:
             self._register_handlers(handlers)
 

@@ -9,6 +9,7 @@ import torch
 from monai.data import MetaTensor
 from monai.engines import default_prepare_batch
 from monai.inferers import Inferer, SimpleInferer
+from monai.utils import CommonKeys
 
 from medresnet3d.engines.precision import Precision
 
@@ -67,3 +68,16 @@ class PlainBatch:
 def _plain(value: Any) -> Any:
     tensor = value.as_tensor() if isinstance(value, MetaTensor) else value
     return tensor.float() if isinstance(tensor, torch.Tensor) and tensor.dtype == torch.float64 else tensor
+
+
+def bring_labels_to_predictions(engine: Any) -> None:
+    """Put each case's label onto the device of its prediction, for metrics that compute there.
+
+    A class that is taken out of a batch on a GPU becomes a plain number, and one-hot coding makes a tensor in main
+    memory of it.
+    """
+    output = engine.state.output
+    for item in output if isinstance(output, list) else [output]:
+        label, prediction = item.get(CommonKeys.LABEL), item.get(CommonKeys.PRED)
+        if isinstance(label, torch.Tensor) and isinstance(prediction, torch.Tensor):
+            item[CommonKeys.LABEL] = label.to(prediction.device)

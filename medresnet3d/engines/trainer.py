@@ -15,7 +15,7 @@ from torch import nn
 
 from medresnet3d.engines.averaging import WeightAverage
 from medresnet3d.engines.head_loss import HeadLoss
-from medresnet3d.engines.inferer import PlainBatch, PrecisionInferer, main_output
+from medresnet3d.engines.inferer import PlainBatch, PrecisionInferer, bring_labels_to_predictions, main_output
 from medresnet3d.engines.l1 import L1Regulariser
 from medresnet3d.engines.mixing import MixedLoss, Mixing
 from medresnet3d.engines.precision import Precision
@@ -124,6 +124,7 @@ class Trainer(SupervisedTrainer):
         self.add_event_handler(IterationEvents.LOSS_COMPLETED, _check_loss)
         l1.attach(self)
         self.add_event_handler(IterationEvents.LOSS_COMPLETED, _keep_main_output)
+        self.add_event_handler(IterationEvents.MODEL_COMPLETED, bring_labels_to_predictions)
         if self.gradient_clip is not None:
             self.add_event_handler(IterationEvents.BACKWARD_COMPLETED, _clip_gradient)
         if self.average is not None:

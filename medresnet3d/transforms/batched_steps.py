@@ -15,6 +15,7 @@ from monai.transforms import (
     MapTransform,
     RandAdjustContrastd,
     RandAffined,
+    RandAffineGrid,
     RandCoarseDropoutd,
     RandFlipd,
     RandGaussianNoised,
@@ -22,6 +23,7 @@ from monai.transforms import (
     RandScaleIntensityd,
     RandShiftIntensityd,
 )
+from monai.transforms.utils import create_rotate, create_scale, create_shear, create_translate
 from monai.utils.misc import ensure_tuple
 from numpy.typing import NDArray
 
@@ -100,11 +102,26 @@ class AffineStep(GeometricStep):
         array_transform.randomize()
         if not self.transform._do_transform:
             return None
-        array_transform.rand_affine_grid(shape, lazy=True)
-        matrix = np.asarray(array_transform.rand_affine_grid.get_transformation_matrix(), dtype=np.float64)[:-1]
+        array_transform.rand_affine_grid.randomize()
+        matrix = _affine_matrix(array_transform.rand_affine_grid, len(shape))[:-1]
         for _ in self.transform.keys:
             array_transform.randomize()  # RandAffined draws once more for each key and makes no use of it
         return matrix
+
+
+def _affine_matrix(drawn: RandAffineGrid, dims: int) -> NDArray[np.float64]:
+    """The matrix (d + 1, d + 1) of what was drawn, as MONAI puts it together, without a tensor for each part."""
+    parts = (
+        (create_rotate, drawn.rotate_params),
+        (create_shear, drawn.shear_params),
+        (create_translate, drawn.translate_params),
+        (create_scale, drawn.scale_params),
+    )
+    matrix = np.eye(dims + 1)
+    for create, parameters in parts:
+        if parameters:
+            matrix = matrix @ np.asarray(create(dims, parameters), dtype=np.float64)
+    return matrix
 
 
 class IntensityStep(ABC):

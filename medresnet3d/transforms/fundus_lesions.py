@@ -307,7 +307,8 @@ class OnPictured(MapTransform):
         grid = torch.stack([second, first], -1).float()[None]  # grid_sample counts the last axis first
         for key in self.key_iterator(item):
             dense = torch.as_tensor(item[key]).as_subclass(Tensor).float() - self.outside
-            moved = functional.grid_sample(dense[None], grid, mode="bilinear", align_corners=False)[0]
+            there = grid.to(dense.device)
+            moved = functional.grid_sample(dense[None], there, mode="bilinear", align_corners=False)[0]
             meta = {key: value for key, value in seen.meta.items() if key != "affine"}
             item[key] = MetaTensor(moved[..., None] + self.outside, affine=affine, meta=meta)
         return item
