@@ -55,17 +55,18 @@ def groups_of(class_names: Sequence[str], lineages: Mapping[str, str]) -> list[i
     return [order.index(lineage) for lineage in own]
 
 
-def log_sum_of_groups(values: Tensor, group: Tensor) -> Tensor:
+def log_sum_of_groups(values: Tensor, group: Tensor, count: int) -> Tensor:
     """Logarithm of the sum of exponentials over the classes of each group.
 
     Args:
         values: (B, K).
         group: the group of each class, int64, (K,).
+        count: of groups.
 
     Returns:
-        (B, groups).
+        (B, count).
     """
-    outside = F.one_hot(group).T == 0
+    outside = F.one_hot(group, count).T == 0
     return values[:, None, :].masked_fill(outside, -float("inf")).logsumexp(2)
 
 
@@ -102,5 +103,5 @@ class HierarchicalHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Log-probabilities of the classes, (B, K)."""
         coarse, fine = self.coarse(features).float(), self.fine(features).float()
-        within = fine - log_sum_of_groups(fine, self.group)[:, self.group]
+        within = fine - log_sum_of_groups(fine, self.group, coarse.shape[1])[:, self.group]
         return F.log_softmax(coarse, dim=1)[:, self.group] + within
