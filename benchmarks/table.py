@@ -91,20 +91,20 @@ def times_table(rows: dict[str, Row]) -> str:
             ratio = f"{faster:.2f}x" if faster else ""
             share = row["agreement_in_organs"][arm]
             same = f"{share:.4f}" + (", **missed**" if arm == OURS and share < SAME.get(name, 0) else "")
+            took = f"{seconds:.2f}" if seconds > 0.5 else f"{seconds:.3f}"
             lines.append(
-                f"| {work} | {arm} | {seconds:.2f} | {ratio} | {_goal(goal, faster, 'x')} | {same} "
-                f"| {row['dice'][arm]:.4f} |"
+                f"| {work} | {arm} | {took} | {ratio} | {_goal(goal, faster, 'x')} | {same} | {row['dice'][arm]:.4f} |"
             )
     return "\n".join(["\n".join(lines), "", *(_circumstances(name, row) for name, row in rows.items())])
 
 
 def _circumstances(name: str, row: Row) -> str:
-    threads = row["machine"]["threads"]
+    where = row["machine"].get("gpu", f"{row['machine']['threads']} threads")
     clock = "wall time" if row["clock"] == "wall" else "processor time"
     report = row["report"]
     how = f"ours: {report['strategy']}, {report['precision']}" if report else "ours: see the script"
     runs = "one run" if row["repeats"] == 1 else f"median of {row['repeats']} runs"
-    return f"{NAMES[name]}: {row['date']}, {clock} on {threads} threads, {runs}, {how}.  "
+    return f"{NAMES[name]}: {row['date']}, {clock} on {where}, {runs}, {how}.  "
 
 
 def memory_table(row: Row) -> str:
@@ -212,8 +212,9 @@ def tables(folder: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for place, names in PLACES.items():
         rows = {name: row for name in names if (row := read(folder, f"sliding_window_{name}")) is not None}
-        if rows:
-            found[place] = times_table(rows)
+        on_gpu = {name: row for name, row in rows.items() if "gpu" in row["machine"]}
+        rows = {name: row for name, row in rows.items() if name not in on_gpu}
+        found |= {where: times_table(some) for where, some in ((place, rows), (f"{place}-gpu", on_gpu)) if some}
     one_row: dict[str, tuple[str, Callable[[Row], str]]] = {
         "memory": ("sliding_window_ct-memory", memory_table),
         "resident": ("resident", resident_table),

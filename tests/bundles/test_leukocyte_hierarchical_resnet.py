@@ -128,5 +128,5 @@ def test_augmentation_varies_colours_and_noise_in_training_alone(cells: Path) ->
 def test_learns_kinds_of_cells_from_phantoms(tmp_path: Path) -> None:
     manifest = write_pbc(tmp_path / "cells", 480, seed=3, size=(48, 48), difficulty=0.2)
     others = items(write_pbc(tmp_path / "others", 160, seed=4, size=(48, 48), difficulty=0.2), "all")
-    network, images, labels = learn(BUNDLE, manifest, tmp_path / "run", others, image_size=48, max_epochs=20)
+    network, images, labels = learn(BUNDLE, manifest, tmp_path / "run", others, image_size=48, max_epochs=25)
     assert accuracy(network, images, labels) > 0.85

@@ -66,5 +66,14 @@ def test_each_rule_is_one_id_of_a_trained_ensemble(run: Path, manifest: Path, ru
 @pytest.mark.slow
 def test_learns_lesions_from_phantoms(tmp_path: Path) -> None:
     manifest = write_isic2017(tmp_path / "lesions", 150, 45, 90, seed=3, size=(72, 96), difficulty=0.2)
-    network, images, labels = learn(BUNDLE, manifest, tmp_path / "run", image_size=64, max_epochs=20)
+    network, images, labels = learn(
+        BUNDLE,
+        manifest,
+        tmp_path / "run",
+        image_size=64,
+        max_epochs=32,
+        num_classes=3,
+        augmentation="light",
+        average_weights=None,
+    )
     assert accuracy(network, images, labels) > 0.7
