@@ -17,10 +17,9 @@ class _Stream(np.random.RandomState):
 
 
 def reseed(transform: Randomizable, seed: int) -> None:
-    """Do what ``transform.set_random_state(seed)`` does, and draw the same numbers, in a tenth of the time.
+    """Do what ``transform.set_random_state(seed)`` does, and draw the same numbers, but keep the generators.
 
-    A new ``RandomState`` gathers entropy before it is seeded, which is nearly all of what it takes; in the loader of
-    small pictures it was more than half of the time.
+    A new ``RandomState`` gathers entropy before it is seeded, which takes longer than the seeding itself.
 
     Args:
         transform: a random transform, or MONAI's ``Compose`` with some inside.

@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer
 
-from medresnet3d.engines.inferer import PlainBatch, PrecisionInferer, main_output, to_float
+from medresnet3d.engines.inferer import (
+    PlainBatch,
+    PrecisionInferer,
+    bring_labels_to_predictions,
+    main_output,
+    to_float,
+)
 from medresnet3d.engines.precision import Precision
 
 
@@ -48,3 +55,14 @@ def test_a_batch_is_plain_and_in_single_precision() -> None:
     image, label = PlainBatch(None)(batch, torch.device("cpu"), False)
     assert type(image) is torch.Tensor
     assert label.dtype == torch.float32
+
+
+def test_labels_go_where_the_predictions_are() -> None:
+    elsewhere = torch.zeros(2, device="meta")
+    cases = [{"pred": elsewhere, "label": torch.ones(2)}, {"pred": elsewhere, "label": 1}, {"pred": torch.ones(1)}]
+    for output in (cases, dict(cases[0])):
+        engine = SimpleNamespace(state=SimpleNamespace(output=output))
+        bring_labels_to_predictions(engine)
+    assert cases[0]["label"].device == cases[0]["pred"].device == torch.device("meta")
+    assert output["label"].device == torch.device("meta")
+    assert cases[1]["label"] == 1 and "label" not in cases[2]
