@@ -88,13 +88,16 @@ class Pictures:
 
 SETS = {
     "dermoscopy": Pictures("skin_lesion_ensemble", 128, 110, 110),
-    "blood_cells": Pictures("leukocyte_hierarchical_resnet", 128, 120, 120, {"raised": 0.0, "noise": 0.0}),
+    "blood_cells": Pictures(
+        "leukocyte_hierarchical_resnet", 128, 200, 200, {"raised": 0.0, "noise": 0.0, "validation_fraction": 0.04}
+    ),
     "fundus": Pictures(
         "retinopathy_screening_resnet",
         224,
-        60,
-        60,
+        300,
+        300,
         {
+            "validation_fraction": 0.04,
             "image_size": 224,
             "augmentation": "strong",
             "augmentation_mode": "batched",
@@ -321,30 +324,37 @@ def over_all(score: Any, label: Any) -> dict[str, float]:
 
 
 def summarise(folder: Path, name: str) -> dict[str, Any]:
-    """Figures of each arm that has run, on all folds that every such arm has answered, and what ours is ahead by."""
-    listed = {arm: sorted((folder / name).glob(f"{arm}_fold?.json")) for arm in PICTURES}
-    found = {arm: paths for arm, paths in listed.items() if paths}
-    if "ours" not in found:
-        return {}
-    common = set.intersection(*({path.stem[-1] for path in paths} for paths in found.values()))
-    summary: dict[str, Any] = {"folds": len(common)}
-    measured = {}
+    """Figures of each arm on the folds that it and ours have answered, and what ours is ahead by there."""
+    found = {arm: sorted((folder / name).glob(f"{arm}_fold?.json")) for arm in PICTURES}
+    own = {path.stem[-1]: json.loads(path.read_text()) for path in found["ours"]}
+    summary: dict[str, Any] = {}
     for arm, paths in found.items():
-        files = [json.loads(path.read_text()) for path in paths if path.stem[-1] in common]
-        score = np.concatenate([file["score"] for file in files])
-        label = np.concatenate([file["label"] for file in files])
-        patients = [patient for file in files for patient in file["patient"]]
-        measured[arm] = figures(score, label)
-        estimates = bootstrap_intervals(over_all(score, label), measured[arm], patients, RESAMPLES)
+        files = {path.stem[-1]: json.loads(path.read_text()) for path in paths if path.stem[-1] in own}
+        if not files:
+            continue
+        measured, label, patients = pooled(list(files.values()))
+        estimates = bootstrap_intervals(
+            {key: float(value[0]) for key, value in measured(np.ones((1, len(label)))).items()},
+            measured,
+            patients,
+            RESAMPLES,
+        )
         summary[arm] = {key: plain_estimate(estimate) for key, estimate in estimates.items()}
-        summary[arm]["seconds"] = float(np.mean([file["seconds"] for file in files]))
-        summary[arm]["device"] = files[0]["device"]
-        summary[arm]["each_fold"] = [over_all(file["score"], file["label"]) for file in files]
-        summary["cases"], summary["patients"] = len(label), len(set(patients))
+        summary[arm] |= {"folds": len(files), "cases": len(label), "patients": len(set(patients))}
+        summary[arm]["seconds"] = float(np.mean([file["seconds"] for file in files.values()]))
+        summary[arm]["device"] = next(iter(files.values()))["device"]
+        summary[arm]["each_fold"] = {fold: over_all(file["score"], file["label"]) for fold, file in files.items()}
         if arm != "ours":
-            ahead = paired_intervals(measured[arm], measured["ours"], patients, RESAMPLES)
+            ahead = paired_intervals(measured, pooled([own[fold] for fold in files])[0], patients, RESAMPLES)
             summary[arm]["ours_is_ahead_by"] = {key: plain_estimate(estimate) for key, estimate in ahead.items()}
     return summary
+
+
+def pooled(files: list[dict[str, Any]]) -> tuple[Callable[[Array], dict[str, Array]], list[int], list[str]]:
+    """The figures of weighted cases of several folds together, and the cases' labels and patients."""
+    score = np.concatenate([file["score"] for file in files])
+    label = [each for file in files for each in file["label"]]
+    return figures(score, np.array(label)), label, [each for file in files for each in file["patient"]]
 
 
 def plain_estimate(estimate: Estimate) -> dict[str, Any]:

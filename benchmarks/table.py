@@ -180,9 +180,10 @@ def pictures_table(row: Row) -> str:
             values = one[arm]
             kappa = _estimate(values["kappa"]) if counts == "kappa" else ""
             ahead = values.get("ours_is_ahead_by")
+            folds = f", on {values['folds']} of these folds" if values["folds"] < one["ours"]["folds"] else ""
             cells = [
-                f"{said}, {one['cases']} pictures, {one['folds']} of 5 folds" if arm == "ours" else "",
-                label,
+                f"{said}, {values['cases']} pictures, {values['folds']} of 5 folds" if arm == "ours" else "",
+                f"{label}{folds}",
                 f"{values['seconds']:.0f} {values['device'].removeprefix('NVIDIA ')}",
                 _estimate(values["accuracy"]),
                 _estimate(values["balanced_accuracy"]),
