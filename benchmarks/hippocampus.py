@@ -1,7 +1,7 @@
 r"""Cross-validate, compare and train the segmentation of ``alzheimer_hippocampus_multitask`` on real crops.
 
 Every arm gets the same CPU time: seconds of this process with one thread (``time.process_time``), counted over drawing
-crops and training only; with ``--device cuda`` too, where drawing the crops takes about half of it. Both have the same
+crops and training only; with ``--device cuda`` too, where the processor still draws the crops. Both have the same
 crops, folds, augmentation, loss, optimiser, schedule, averaging of weights and mirrored answers. Learning rates come
 from short runs (``--choose``) on a part of the training crops of the first fold, with the rest of these to measure on.
 

@@ -19,7 +19,7 @@ class _Stream(np.random.RandomState):
 def reseed(transform: Randomizable, seed: int) -> None:
     """Do what ``transform.set_random_state(seed)`` does, and draw the same numbers, but keep the generators.
 
-    A new ``RandomState`` gathers entropy before it is seeded, which takes longer than the seeding itself.
+    A new ``RandomState`` gathers entropy before it is seeded, for nothing.
 
     Args:
         transform: a random transform, or MONAI's ``Compose`` with some inside.

@@ -41,7 +41,7 @@ CacheChoice = bool | int | str | Mapping[str, Any]
 
 
 def _fresh(item: Any) -> Any:
-    """A copy that may be changed at will; plain tensors are copied without ``deepcopy``, which takes far longer."""
+    """A copy that may be changed at will; plain tensors are copied without the detour of ``deepcopy``."""
     if isinstance(item, dict):
         return {key: _fresh(value) for key, value in item.items()}
     return item.clone() if type(item) is torch.Tensor else deepcopy(item)
