@@ -17,9 +17,10 @@ by pixel stay together.
 those of :data:`SETS`. ``plain`` is MONAI's ResNet-18 of a quarter of the width: AdamW at 0.002 in one cycle, classes
 drawn evenly, turns, scaling and changes of colour, answers averaged over four flips; it is trained for the time that
 ``ours`` of the same fold took: seconds of the processor, or by the clock on a GPU. ``forest`` sees histograms of the
-colours. ``final`` trains the weights that ship, on all pictures. A part that has left its file is not
-run again. ``--holdout`` trains on three quarters of the training pictures of the first fold and measures on the rest:
-how settings were chosen, before any fold was answered.
+colours. ``final`` trains the weights that ship, on all pictures. Where the manifest tells age, sex and place, the
+table also says how each arm does when these count as they do in the bundle; the arms above are of the picture alone. A
+part that has left its file is not run again. ``--holdout`` trains on three quarters of the training pictures of the
+first fold and measures on the rest: how settings were chosen, before any fold was answered.
 
 Intervals are 95% percentile bootstrap intervals over patients of the figure on all answered folds together.
 """
@@ -42,13 +43,14 @@ import torch
 from monai.networks.nets import resnet18
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
-from table import PICTURES, pictures_table
+from table import CLINICAL, PICTURES, pictures_table
 from timed_training import half_precision
 from torch import nn
 
 from medresnet3d.bundle.load import load_config, load_network, parse_overrides
 from medresnet3d.data import SeededDataset, data_loader, items
 from medresnet3d.data.balanced import BalancedSampler
+from medresnet3d.data.clinical import evidence_for, fit_evidence
 from medresnet3d.data.splits import assign_folds
 from medresnet3d.io import load
 from medresnet3d.io.atomic import atomic_path, atomic_write_text
@@ -77,6 +79,7 @@ class Pictures:
         epochs: of the bundle, in a fold.
         final_epochs: of what ships.
         recipe: what differs from the bundle's own settings.
+        clinical: what the manifest tells beside the pictures that may count.
     """
 
     bundle: str
@@ -84,10 +87,13 @@ class Pictures:
     epochs: int
     final_epochs: int
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    clinical: tuple[str, ...] = ()
 
 
 SETS = {
-    "dermoscopy": Pictures("skin_lesion_ensemble", 128, 110, 110),
+    "dermoscopy": Pictures(
+        "skin_lesion_ensemble", 128, 250, 250, {"validation_fraction": 0.04}, ("age", "sex", "site")
+    ),
     "blood_cells": Pictures(
         "leukocyte_hierarchical_resnet", 128, 200, 200, {"raised": 0.0, "noise": 0.0, "validation_fraction": 0.04}
     ),
@@ -153,7 +159,8 @@ def run_ours(options: argparse.Namespace) -> dict[str, Any]:
     """Train the bundle on the other folds and answer this one."""
     run = options.output / options.set / f"run_{options.name}"
     seconds = trained(options, run, SETS[options.set].epochs)
-    evaluate(run, options.manifest, run / "test", device=options.device)
+    alone = {"clinical": None} if SETS[options.set].clinical else {}
+    evaluate(run, options.manifest, run / "test", device=options.device, set=alone)
     with (run / "test" / "cases.csv").open(encoding="utf-8", newline="") as file:
         rows = {row["case"]: row for row in csv.DictReader(file)}
     names = json.loads(options.manifest.read_text(encoding="utf-8"))["labels"].values()
@@ -325,13 +332,9 @@ def over_all(score: Any, label: Any) -> dict[str, float]:
 
 def summarise(folder: Path, name: str) -> dict[str, Any]:
     """Figures of each arm on the folds that it and ours have answered, and what ours is ahead by there."""
-    found = {arm: sorted((folder / name).glob(f"{arm}_fold?.json")) for arm in PICTURES}
-    own = {path.stem[-1]: json.loads(path.read_text()) for path in found["ours"]}
+    answered = arms_of(folder, name)
     summary: dict[str, Any] = {}
-    for arm, paths in found.items():
-        files = {path.stem[-1]: json.loads(path.read_text()) for path in paths if path.stem[-1] in own}
-        if not files:
-            continue
+    for arm, files in answered.items():
         measured, label, patients = pooled(list(files.values()))
         estimates = bootstrap_intervals(
             {key: float(value[0]) for key, value in measured(np.ones((1, len(label)))).items()},
@@ -345,9 +348,39 @@ def summarise(folder: Path, name: str) -> dict[str, Any]:
         summary[arm]["device"] = next(iter(files.values()))["device"]
         summary[arm]["each_fold"] = {fold: over_all(file["score"], file["label"]) for fold, file in files.items()}
         if arm != "ours":
-            ahead = paired_intervals(measured, pooled([own[fold] for fold in files])[0], patients, RESAMPLES)
+            rival_of = f"ours{CLINICAL}" if arm.endswith(CLINICAL) and not arm.startswith("ours") else "ours"
+            ours = pooled([answered[rival_of][fold] for fold in files])[0]
+            ahead = paired_intervals(measured, ours, patients, RESAMPLES)
             summary[arm]["ours_is_ahead_by"] = {key: plain_estimate(estimate) for key, estimate in ahead.items()}
     return summary
+
+
+def arms_of(folder: Path, name: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """What each arm has answered, by fold, on the folds that ours has answered too."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for arm in PICTURES:
+        paths = sorted((folder / name).glob(f"{arm}_fold?.json"))
+        files = {path.stem[-1]: json.loads(path.read_text()) for path in paths}
+        found[arm] = {fold: file for fold, file in files.items() if arm == "ours" or fold in found["ours"]}
+        if arm.endswith(CLINICAL) and SETS[name].clinical:
+            for fold, file in found[arm.removesuffix(CLINICAL)].items():
+                told = clinical_evidence(folder / "data" / name / f"fold{fold}.json", name)
+                found[arm][fold] = file | {"score": weighed(file["score"], told)}
+    return {arm: files for arm, files in found.items() if files}
+
+
+def clinical_evidence(manifest: Path, name: str) -> Array:
+    """What is known beside the pictures says for each class, (n, K) of a fold's pictures, learned from the others."""
+    parts = {part: items(manifest, part, validation_fraction=0.0) for part in ("training", "test")}
+    classes = len(json.loads(manifest.read_text(encoding="utf-8"))["labels"])
+    table = fit_evidence(parts["training"], SETS[name].clinical, classes)
+    return np.stack([evidence_for(item, table, classes) for item in parts["test"]])
+
+
+def weighed(score: Any, evidence: Array) -> list[list[float]]:
+    """Probabilities as :class:`medresnet3d.transforms.clinical.WeighClinicald` changes them."""
+    odds = np.maximum(np.asarray(score), 1e-30) * np.exp(evidence)
+    return (odds / odds.sum(1, keepdims=True)).tolist()
 
 
 def pooled(files: list[dict[str, Any]]) -> tuple[Callable[[Array], dict[str, Array]], list[int], list[str]]:

@@ -53,10 +53,14 @@ SPECIMENS = {
     "unet": "MONAI's UNet, equal time",
     "otsu": "Otsu, smoothing, background and classes tuned",
 }
+CLINICAL = "_clinical"
 PICTURES = {
     "ours": "the bundle",
     "plain": "plain ResNet-18, equal time",
     "forest": "forest on histograms of colours",
+    f"ours{CLINICAL}": "the bundle, age, sex and place",
+    f"plain{CLINICAL}": "plain ResNet-18, age, sex and place",
+    f"forest{CLINICAL}": "forest, age, sex and place",
 }
 """What is said of each arm; the first is ours."""
 PICTURE_SETS = {

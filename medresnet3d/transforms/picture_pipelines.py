@@ -22,9 +22,11 @@ from monai.transforms import (
 )
 from monai.utils.type_conversion import convert_to_dst_type
 
+from medresnet3d.data.clinical import Evidence
 from medresnet3d.errors import ConfigError, DataError
 from medresnet3d.transforms.batched import carried_out
 from medresnet3d.transforms.channel_packing import PackVersionsd, RandPackVersionsd
+from medresnet3d.transforms.clinical import CLINICAL, NoteClinical
 from medresnet3d.transforms.colour_augmentation import RandColourMapd
 from medresnet3d.transforms.keyed import Keyed
 from medresnet3d.transforms.load import LoadVolumed
@@ -36,7 +38,7 @@ IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 FRAMES = ("whole", "square")
 #: Strengths of the augmentation.
 STRENGTHS = ("none", "light", "medium", "strong")
-CARRIED_ITEMS = ("image", "label", "case", "path", "warnings")
+CARRIED_ITEMS = ("image", "label", "case", "path", "warnings", CLINICAL)
 Versions = Sequence[Callable[[Any], Any] | None]
 
 
@@ -179,7 +181,11 @@ def picture_training(
 
 
 def picture_inference(
-    size: int = 224, prepare: Sequence[Transform] = (), frame: str = "whole", versions: Versions = ()
+    size: int = 224,
+    prepare: Sequence[Transform] = (),
+    frame: str = "whole",
+    versions: Versions = (),
+    clinical: Evidence | None = None,
 ) -> Compose:
     """Pictures for validation and inference, as in :func:`picture_training` with nothing random.
 
@@ -188,12 +194,14 @@ def picture_inference(
         prepare: dictionary transforms of the modality.
         frame: see :func:`picture_training`.
         versions: see there.
+        clinical: evidence beside the picture, which :class:`medresnet3d.transforms.clinical.WeighClinicald` weighs.
 
     Raises:
         ConfigError: if the frame is unknown.
     """
     return Compose(
         [
+            *([NoteClinical(clinical)] if clinical else ()),
             *_read(size, prepare, frame, versions),
             SelectItemsd(CARRIED_ITEMS, allow_missing_keys=True),
             _normalise(max(1, len(versions))),

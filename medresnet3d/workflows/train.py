@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,8 @@ class _Training:
     device: str
     command: str
     resume_command: str
+    fitted: Mapping[str, Any] = field(default_factory=dict)
+    """Values of ids that were learned from the data before the training; no override of the person's."""
 
 
 def train(
@@ -101,6 +103,7 @@ def train(
         run_folder.command_line(*names, resume=True),
     )
     parser = _configure(training)
+    training = fit_clinical(training, parser)
     if is_main:
         _record(training, parser, resume)
     if resume:
@@ -184,6 +187,23 @@ def _configure(training: _Training) -> ConfigParser:
     return parser
 
 
+def fit_clinical(training: _Training, parser: ConfigParser) -> _Training:
+    """Learn from the training cases what is known beside the image: ids ``clinical_fields`` and ``clinical``.
+
+    Returns:
+        the training, with the evidence among the values that its ready bundle gets.
+    """
+    if "clinical_fields" not in parser:
+        return training
+    from medresnet3d.data.clinical import fit_evidence
+
+    fields = parser.get_parsed_content("clinical_fields") or ()
+    cases = parser.get_parsed_content("train::dataset::data") if fields else ()
+    evidence = fit_evidence(cases, fields, parser.get_parsed_content("num_classes")) or None
+    parser["clinical"] = evidence
+    return replace(training, fitted={"clinical": evidence})
+
+
 def _record(training: _Training, parser: ConfigParser, resume: bool) -> None:
     """Write config.json and environment.json; when resuming, compare with what is there instead."""
     environment = run_folder.describe_run(training.bundle, training.manifest, training.overrides, training.command) | {
@@ -254,7 +274,7 @@ def _finish(training: _Training, parser: ConfigParser) -> None:
         training.bundle,
         run / "bundle",
         state_dict=best["network"],
-        overrides=training.overrides,
+        overrides={**training.overrides, **training.fitted},
         manifest=training.manifest,
         facts=facts,
         metrics=metrics,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from medresnet3d.bundle.load import load_config, load_network
 from medresnet3d.bundle.registry import find_bundle
 from medresnet3d.data import items
+from medresnet3d.data.clinical import evidence_for, fit_evidence
 from medresnet3d.data.phantoms.dermoscopy import write_isic2017
 from medresnet3d.engines.features import extract
 from medresnet3d.networks.ensembles import RULES, fuse, member_accuracies
@@ -61,6 +63,31 @@ def test_each_rule_is_one_id_of_a_trained_ensemble(run: Path, manifest: Path, ru
     with torch.inference_mode():
         expected = fuse(network.opinions(image), rule, network.weights).exp()[0]
     np.testing.assert_allclose(list(prediction.probabilities.values()), expected, atol=1e-5)
+
+
+def test_age_and_place_weigh_with_the_picture_where_they_are_known(manifest: Path, tmp_path: Path) -> None:
+    content = json.loads(manifest.read_text(encoding="utf-8"))
+    names = content["labels"]
+    for entries in (content["training"], content["test"]):
+        for number, entry in enumerate(entries):
+            entry |= {"site": ["face", "back"][entry["label"] == names[0]], "age": str(20 + number), "sex": "unknown"}
+    content["root"] = str(manifest.parent)
+    told = tmp_path / "told.json"
+    told.write_text(json.dumps(content), encoding="utf-8")
+    run = train(BUNDLE, told, tmp_path / "run", set=TINY | {"max_epochs": 1}, device="cpu")
+    evidence = load_config(run / "bundle", ("inference.json",)).get_parsed_content("clinical")
+    assert evidence == fit_evidence(items(told, "training"), ["age", "sex", "site"], len(names))
+    assert sorted(evidence) == ["age", "site"]
+    case = items(told, "test")[0]
+    alone = Predictor(run, device="cpu", precision="fp32")(case["image"])
+    both = Predictor(run, device="cpu", precision="fp32")(case)
+    expected = np.array(list(alone.probabilities.values())) * np.exp(evidence_for(case, evidence, len(names)))
+    np.testing.assert_allclose(list(both.probabilities.values()), expected / expected.sum(), rtol=1e-4)
+    assert both.details["clinical"] == {"age": case["age"], "site": case["site"]}
+    assert both.details["image_alone"]["label"] == alone.label
+    assert alone.details["clinical"] == {"age": "", "site": ""}
+    off = train(BUNDLE, told, tmp_path / "off", set=TINY | {"max_epochs": 1, "clinical_fields": None}, device="cpu")
+    assert load_config(off / "bundle", ("inference.json",)).get("clinical") is None
 
 
 @pytest.mark.slow
