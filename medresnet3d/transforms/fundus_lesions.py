@@ -33,6 +33,7 @@ from medresnet3d.transforms.load import LoadVolumed
 from medresnet3d.transforms.picture_pipelines import IMAGENET_DEVIATION, IMAGENET_MEAN, AsColourd
 from medresnet3d.transforms.prediction import KeepImaged
 
+Values = Sequence[int] | Sequence[Sequence[int]] | None
 STRENGTHS = {"none": 0.0, "light": 0.5, "medium": 1.0, "strong": 1.5}
 """Factors on the ranges of :class:`RandCameraLooksd`."""
 
@@ -42,10 +43,11 @@ class RandLesionTiled(Randomizable, MapTransform):
 
     Args:
         image_key: photograph (C, i, j).
-        label_key: mask (1, i, j); a tile's pixel belongs to it where more than half of it does. One that is unknown has
+        label_key: mask (L, i, j); a tile's pixel belongs to it where more than half of it does. One that is unknown has
             -1 everywhere.
         size: pixels along each edge of the tile.
-        lesion_share: share of the tiles whose middle is near a pixel of the mask, if it has any.
+        lesion_share: share of the tiles whose middle is near a pixel of the mask, of one of several drawn anew each
+            time, if it has any.
         scale: smallest and largest number of the photograph's pixels along one of the tile's.
     """
 
@@ -67,7 +69,8 @@ class RandLesionTiled(Randomizable, MapTransform):
         image, label = (
             torch.as_tensor(item[key]).as_subclass(Tensor).float() for key in (self.image_key, self.label_key)
         )
-        matrix = self._matrix(label[0] > 0)
+        kind = int(self.R.randint(len(label))) if len(label) > 1 else 0
+        matrix = self._matrix(label[kind] > 0)
         grid = functional.affine_grid(matrix[None], [1, 1, self.size, self.size], align_corners=False)
         tile = functional.grid_sample(torch.cat([image, label])[None], grid, mode="bilinear", align_corners=False)[0]
         item[self.image_key], mask = tile[: len(image)], (tile[len(image) :] > 0.5).float()
@@ -172,11 +175,11 @@ class SmoothlyResizedd(MapTransform):
 
 
 class LesionMaskd(MapTransform):
-    """Add the mask of the lesions in a label map (1, i, j, 1), float32.
+    """Add the mask of the lesions in a label map (1, i, j, 1), float32, or one for each of several kinds.
 
     Args:
         keys: the label map.
-        values: numbers of the lesions; ``None``: everything above 0.
+        values: numbers of the lesions; ``None``: everything above 0. For several kinds the numbers of each.
         label_key: gets the mask, on the same grid.
         image_key: an item without a label map gets -1 everywhere on the grid of this one.
     """
@@ -184,7 +187,7 @@ class LesionMaskd(MapTransform):
     def __init__(
         self,
         keys: KeysCollection = "mask",
-        values: Sequence[int] | None = None,
+        values: Values = None,
         label_key: str = "label",
         image_key: str = "image",
     ) -> None:
@@ -198,12 +201,13 @@ class LesionMaskd(MapTransform):
             item[self.label_key] = torch.full_like(item[self.image_key][:1], -1, dtype=torch.float32)
             return item
         found = item[self.keys[0]]
-        chosen = found > 0 if self.values is None else torch.isin(found, torch.tensor(list(self.values)))
-        item[self.label_key] = chosen.float()
+        kinds = [self.values] if self.values is None or isinstance(next(iter(self.values), 0), int) else self.values
+        masks = [found > 0 if kind is None else torch.isin(found, torch.tensor(kind)) for kind in kinds]
+        item[self.label_key] = torch.cat(masks).float()
         return item
 
 
-def disc_in_a_square(size: int, with_mask: bool = False, values: Sequence[int] | None = None) -> list[Transform]:
+def disc_in_a_square(size: int, with_mask: bool = False, values: Values = None) -> list[Transform]:
     """Read a photograph, and its mask if wanted; cut to a square around the camera's disc and resize.
 
     Args:
@@ -212,7 +216,7 @@ def disc_in_a_square(size: int, with_mask: bool = False, values: Sequence[int] |
         values: see :class:`LesionMaskd`.
 
     Returns:
-        transforms from paths to ``image`` (3, size, size) between 0 and 1, and ``label`` (1, size, size).
+        transforms from paths to ``image`` (3, size, size) between 0 and 1, and ``label`` (L, size, size).
     """
     if not with_mask:
         chain: list[Transform] = [LoadVolumed("image"), FieldOfViewCropd("image", square=True)]
@@ -227,9 +231,7 @@ def disc_in_a_square(size: int, with_mask: bool = False, values: Sequence[int] |
     ]
 
 
-def exudate_training(
-    size: int = 896, tile: int = 320, augmentation: str = "medium", values: Sequence[int] | None = None
-) -> Compose:
+def lesion_training(size: int = 896, tile: int = 320, augmentation: str = "medium", values: Values = None) -> Compose:
     """Training pipeline: paths of a photograph and its mask to an augmented tile of each.
 
     Args:
@@ -239,7 +241,7 @@ def exudate_training(
         values: see :class:`LesionMaskd`.
 
     Returns:
-        a transform of items with ``image`` and ``mask`` to ``image`` (3, tile, tile) and ``label`` (1, tile, tile).
+        a transform of items with ``image`` and ``mask`` to ``image`` (3, tile, tile) and ``label`` (L, tile, tile).
 
     Raises:
         ConfigError: if the augmentation is unknown.
@@ -258,7 +260,7 @@ def exudate_training(
     ).flatten()
 
 
-def exudate_validation(size: int = 896, values: Sequence[int] | None = None) -> Compose:
+def exudate_validation(size: int = 896, values: Values = None) -> Compose:
     """Validation pipeline: a whole photograph and its mask, nothing random.
 
     Args:

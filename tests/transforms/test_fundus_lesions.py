@@ -14,7 +14,7 @@ from medresnet3d.transforms.fundus_lesions import (
     RandCameraLooksd,
     RandLesionTiled,
     exudate_inference,
-    exudate_training,
+    lesion_training,
     exudate_validation,
 )
 
@@ -57,16 +57,16 @@ def test_looks_change_values_within_their_range_and_nothing_at_strength_0() -> N
 
 
 def test_chains(item: dict[str, str]) -> None:
-    tile = exudate_training(64, 32).set_random_state(0)(item)
+    tile = lesion_training(64, 32).set_random_state(0)(item)
     assert tile["image"].shape == (3, 32, 32) and set(tile["label"].unique().tolist()) <= {0.0, 1.0}
     whole = exudate_validation(64)(item)
     assert whole["image"].shape == (3, 64, 64) and whole["label"].shape == (1, 64, 64)
     assert 0 < whole["label"].mean() < 0.2
-    without = exudate_training(64, 32)({"image": item["image"]})
+    without = lesion_training(64, 32)({"image": item["image"]})
     assert (without["label"] == -1).all()
     assert float(exudate_validation(64, values=[2])(item)["label"].sum()) == 0
     with pytest.raises(ConfigError, match="Augmentation"):
-        exudate_training(augmentation="wild")
+        lesion_training(augmentation="wild")
 
 
 def test_numbers_come_back_to_their_pixels(item: dict[str, str]) -> None:
