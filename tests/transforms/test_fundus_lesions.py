@@ -14,8 +14,8 @@ from medresnet3d.transforms.fundus_lesions import (
     RandCameraLooksd,
     RandLesionTiled,
     exudate_inference,
-    lesion_training,
     exudate_validation,
+    lesion_training,
 )
 
 
