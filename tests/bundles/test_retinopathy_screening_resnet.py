@@ -15,15 +15,18 @@ from medresnet3d.bundle.load import load_config, load_network
 from medresnet3d.bundle.registry import find_bundle
 from medresnet3d.data import items
 from medresnet3d.data.phantoms.fundus import write_eyepacs
+from medresnet3d.data.phantoms.fundus_lesions import write_idrid_lesions
 from medresnet3d.data.phantoms.pictures import fundus
 from medresnet3d.metrics.screening import screening_scores
 from medresnet3d.workflows.evaluate import evaluate
+from medresnet3d.workflows.explanation import explain
 from medresnet3d.workflows.infer import infer
+from medresnet3d.workflows.predictor import Predictor
 from medresnet3d.workflows.train import train
 from tests.bundles.as_configured import network_of, parameter_count, prepared
 
 BUNDLE = find_bundle("retinopathy_screening_resnet")
-TINY = {"arch": "resnet10", "image_size": 32, "max_epochs": 1, "batch_size": 8, "val_interval": 1}
+TINY = {"arch": "resnet10", "image_size": 32, "max_epochs": 1, "batch_size": 8, "val_interval": 1, "lesions": 0}
 BINARY = {"loss": {"name": "merged_cross_entropy", "from_grade": "@screening_grade"}}
 
 
@@ -41,14 +44,32 @@ def run(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("overrides", "parameters"),
     [
-        ({}, 702_741),
-        ({"size": "paper", "arch": "resnet34"}, 21_287_237),
-        ({"size": "paper", "arch": "resnet50"}, 23_518_277),
+        ({"lesions": 0}, 702_741),
+        ({"lesions": 0, "size": "paper", "arch": "resnet34"}, 21_287_237),
+        ({"lesions": 0, "size": "paper", "arch": "resnet50"}, 23_518_277),
     ],
 )
 def test_the_published_size_is_one_id_away(overrides: dict[str, Any], parameters: int) -> None:
     network = network_of(BUNDLE, **overrides)
     assert parameter_count(network) == parameters
+
+
+def test_a_finder_learns_lesions_first_and_another_training_takes_it_over(manifest: Path, tmp_path: Path) -> None:
+    lesions = write_idrid_lesions(tmp_path / "lesions", 6, 1, size=(48, 64))
+    taught = {**TINY, "lesions": 3, "lesion_data": str(lesions), "lesion_epochs": 2}
+    first = train(BUNDLE, manifest, tmp_path / "first", set=taught, device="cpu")
+    network = load_network(first)
+    assert float(network.weight.abs().max()) > 0 and float(network.finder.heads[0].bias.std()) > 0
+    picture = items(manifest, "validation")[0]["image"]
+    image = prepared(first / "bundle", picture)
+    assert image.shape == (1, 3, 64, 64)
+    heat = explain(predictor := Predictor(first, device="cpu"), predictor(picture, keep_input=True))
+    assert heat is not None
+    np.testing.assert_allclose(heat, network.evidence(image)[0].detach(), atol=1e-4)
+    weights = {"lesion_weights": str(first / "bundle" / "models" / "model.pt")}
+    second = train(BUNDLE, manifest, tmp_path / "second", set={**TINY, "lesions": 3, **weights}, device="cpu")
+    for own, other in zip(load_network(second).finder.parameters(), network.finder.parameters(), strict=True):
+        assert torch.equal(own, other)
 
 
 @pytest.mark.parametrize("grade", [1, 2])
@@ -92,6 +113,6 @@ def test_the_black_border_is_cut_off_and_the_local_average_is_one_id() -> None:
         for transform in chain[1:]:
             item = transform(item)
         seen.append(np.asarray(item["image"]))
-    assert seen[0].shape == (3, 128, 128)
+    assert seen[0].shape == (3, 448, 448)
     np.testing.assert_allclose(seen[0], seen[1], atol=1e-4)
     assert seen[2][:, 0, 0].std() < 1 and np.abs(seen[2] - seen[1]).mean() > 0.2

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional
 
 from medresnet3d.data.phantoms.fundus_lesions import fundus_photograph
 from medresnet3d.errors import ConfigError
 from medresnet3d.transforms.fundus_lesions import (
+    LesionMaskd,
     OnPictured,
     RandCameraLooksd,
     RandLesionTiled,
@@ -89,3 +91,15 @@ def test_a_label_comes_back_within_half_a_pixel(item: dict[str, str]) -> None:
     back = OnPictured("pred")({**prepared, "pred": prepared["label"]})["pred"][0, :, :, 0] > 0.5
     truth = torch.from_numpy(np.asarray(Image.open(item["mask"])).T.copy()) > 0
     assert 2 * (back & truth).sum() / (back.sum() + truth.sum()) > 0.9
+
+
+def test_several_kinds_are_masks_of_their_own_and_each_is_looked_for() -> None:
+    labels = torch.zeros(1, 40, 40, 1)
+    labels[0, 5, 5], labels[0, 30, 30] = 2, 3
+    masks = LesionMaskd(values=[[3], [1, 2]])({"mask": labels, "image": torch.zeros(3, 40, 40, 1)})["label"]
+    assert masks.shape == (2, 40, 40, 1) and masks[0, 30, 30] == 1 and masks[1, 5, 5] == 1 and masks.sum() == 2
+    item = {"image": torch.zeros(3, 40, 40), "label": functional.max_pool2d(masks[..., 0], 5, 1, 2)}
+    draw = RandLesionTiled(size=12, lesion_share=1.0, scale=(0.9, 1.1))
+    draw.set_random_state(0)
+    seen = torch.stack([draw(item)["label"].amax((1, 2)) for _ in range(40)]).sum(0)
+    assert (seen > 8).all()
