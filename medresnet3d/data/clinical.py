@@ -1,7 +1,8 @@
 """What is known of a case beside its image (age, sex, place), as evidence for and against each class.
 
-Naive Bayes: fields count as independent within a class, and independent of what the image says, so that their
-log-likelihood ratios are added to the logarithms of the image's probabilities.
+Naive Bayes with a discount: log-likelihood ratios of the fields are added to the logarithms of the image's
+probabilities. They would count in full if the fields were independent of each other and of the image within a class;
+they are not, so that a part of each is counted.
 """
 
 from __future__ import annotations
@@ -24,19 +25,26 @@ Evidence = Mapping[str, Mapping[str, Any]]
 
 
 def fit_evidence(
-    cases: Sequence[Mapping[str, Any]], fields: Sequence[str], num_classes: int, smoothing: float = 10.0
+    cases: Sequence[Mapping[str, Any]],
+    fields: Sequence[str],
+    num_classes: int,
+    *,
+    smoothing: float = 10.0,
+    share: float = 0.5,
 ) -> dict[str, dict[str, Any]]:
     """Learn how much each value of each field speaks for each class.
 
-    The evidence of value v for class c is log(p(v | c) / p(v)), with p(v | c) = (n_vc + s p(v)) / (n_c + s): ``s``
-    cases of no particular class are added to every class, so that rare values say little. A field whose values are all
-    numbers is cut into ten intervals that hold about as many cases each. How frequent the classes are does not matter.
+    The evidence of value v for class c is a share of log(p(v | c) / p(v)), with p(v | c) = (n_vc + s p(v)) / (n_c +
+    s): to every class ``s`` cases of no particular one are added, so that rare values say little. A field whose
+    values are all numbers is cut into ten intervals that hold about as many cases each. How frequent the classes
+    are does not matter.
 
     Args:
         cases: items with ``label`` (class number) and, where known, the fields.
         fields: what to learn from; one that no case has, or that has a single value, is left out.
         num_classes: K.
         smoothing: s.
+        share: how much of each logarithm counts. Half had the best likelihood on an inner split of HAM10000's pictures.
 
     Returns:
         by field ``{"edges": [e, ...], "evidence": [[K numbers], ...]}`` with one row more than edges, each interval
@@ -52,14 +60,14 @@ def fit_evidence(
             if len(set(numbers[known])) > 1:
                 edges = np.unique(np.quantile(numbers[known], np.arange(0.1, 0.95, 0.1)))
                 bins = np.where(known, np.searchsorted(edges, numbers, side="right"), -1)
-                rows = _log_ratios(bins, labels, len(edges) + 1, num_classes, smoothing)
+                rows = _log_ratios(bins, labels, len(edges) + 1, num_classes, smoothing, share)
                 table[name] = {"edges": edges.tolist(), "evidence": rows}
             continue
         counts = Counter(text for text in texts if _SAFE.fullmatch(text))
         values = sorted(value for value, count in counts.items() if count >= LEAST_CASES)
         if len(values) > 1:
             places = [values.index(text) if text in values else -1 for text in texts]
-            rows = _log_ratios(np.array(places), labels, len(values), num_classes, smoothing)
+            rows = _log_ratios(np.array(places), labels, len(values), num_classes, smoothing, share)
             table[name] = {"evidence": dict(zip(values, rows, strict=True))}
     return table
 
@@ -92,15 +100,15 @@ def _row(text: str, learned: Mapping[str, Any]) -> Sequence[float] | None:
 
 
 def _log_ratios(
-    values: NDArray[np.int64], labels: NDArray[np.int64], count: int, num_classes: int, smoothing: float
+    values: NDArray[np.int64], labels: NDArray[np.int64], count: int, num_classes: int, smoothing: float, share: float
 ) -> list[list[float]]:
-    """log(p(v | c) / p(v)) of value numbers (-1: unknown), one row for each value."""
+    """A share of log(p(v | c) / p(v)) of value numbers (-1: unknown), one row for each value."""
     known = values >= 0
     cells = np.zeros((count, num_classes))
     np.add.at(cells, (values[known], labels[known]), 1)
     overall = np.maximum(cells.sum(1, keepdims=True), 1e-9) / cells.sum()
     likelihood = (cells + smoothing * overall) / (cells.sum(0) + smoothing)
-    return [[round(float(each), 3) for each in row] for row in np.log(likelihood / overall)]
+    return [[round(float(each), 3) for each in row] for row in share * np.log(likelihood / overall)]
 
 
 def _text(value: Any) -> str:

@@ -23,16 +23,16 @@ PEOPLE = cases(
 
 
 def test_a_value_speaks_for_a_class_by_the_logarithm_of_its_likelihood_ratio() -> None:
-    found = fit_evidence(PEOPLE, ["site"], 2, smoothing=4)["site"]["evidence"]
+    found = fit_evidence(PEOPLE, ["site"], 2, smoothing=4, share=0.7)["site"]["evidence"]
     share = 35 / 60
-    expected = [np.log((30 + 4 * share) / (40 + 4) / share), np.log((5 + 4 * share) / (20 + 4) / share)]
+    expected = 0.7 * np.log([(30 + 4 * share) / (40 + 4) / share, (5 + 4 * share) / (20 + 4) / share])
     np.testing.assert_allclose(found["face"], expected, atol=1e-3)
     assert sorted(found) == ["back", "face"]
 
 
 def test_how_frequent_the_classes_are_does_not_matter() -> None:
     rare = [case for case in PEOPLE if case["label"] == 0] + 20 * [case for case in PEOPLE if case["label"] == 1]
-    for table in (fit_evidence(PEOPLE, ["site"], 2, 1e-9), fit_evidence(rare, ["site"], 2, 1e-9)):
+    for table in [fit_evidence(listed, ["site"], 2, smoothing=1e-9, share=1) for listed in (PEOPLE, rare)]:
         face, back = (np.diff(table["site"]["evidence"][place])[0] for place in ("face", "back"))
         np.testing.assert_allclose([face, back], [np.log(0.25 / 0.75), np.log(0.75 / 0.25)], atol=2e-3)
 
