@@ -7,7 +7,7 @@ shown their outlines does.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,8 @@ class LesionInformedClassifier(FittedModule):
     Shapes: (B, C, ...) as the finder sees it to (B, K) logits. In training mode the picture is as the classifier sees
     it, and its logits alone are given, so that it learns as it would by itself.
     """
+
+    learned_apart: ClassVar[tuple[str, ...]] = ("finder",)
 
     if TYPE_CHECKING:  # TorchScript cannot read annotations that are strings
         mean: Tensor

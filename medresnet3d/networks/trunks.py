@@ -13,6 +13,8 @@ def trunks_of(network: nn.Module) -> dict[str, nn.Module]:
     A network of several views has one for each view, or a single one for all; a regressor, one that votes over slices
     and one with a support vector machine have one; a classification network is its own.
 
+    What a module names in ``learned_apart`` is left out: it comes with weights of its own.
+
     Args:
         network: any module.
 
@@ -21,8 +23,10 @@ def trunks_of(network: nn.Module) -> dict[str, nn.Module]:
         itself, also where it holds no such network.
     """
     found: dict[str, nn.Module] = {}
+    apart: list[str] = []
     for name, module in network.named_modules():
-        inside = any(name.startswith(prefix) for prefix in found)
+        apart += [f"{name}.{part}.".lstrip(".") for part in getattr(module, "learned_apart", ())]
+        inside = any(name.startswith(prefix) for prefix in (*found, *apart))
         if isinstance(module, StagedNetwork) and not inside:
             found[f"{name}." if name else ""] = module
     return found or {"": network}

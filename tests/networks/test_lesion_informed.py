@@ -11,6 +11,7 @@ from torch import nn
 from medresnet3d.errors import ConfigError
 from medresnet3d.networks.classifier import build_classifier
 from medresnet3d.networks.lesion_informed import LesionInformedClassifier, inform
+from medresnet3d.networks.trunks import trunks_of
 from tests.networks.base import NetworkSuite
 
 
@@ -58,3 +59,7 @@ def test_without_lesions_the_classifier_stays_as_it_is() -> None:
     assert inform(classifier, 0) is classifier
     with pytest.raises(ConfigError, match="lesions is -1"):
         inform(classifier, -1)
+
+
+def test_published_weights_and_frozen_stages_are_the_classifiers_alone() -> None:
+    assert list(trunks_of(fitted())) == ["classifier."]
