@@ -76,7 +76,7 @@ def finder_stages(
     optimizer = build_optimizer(whole.finder, "adamw", learning_rate, weight_decay)
     fading: dict[str, Any] = {"auxiliary_steps": steps, "auxiliary_start": 0.3, "auxiliary_end": 0.03}
     loss = build_loss("dice_ce", sigmoid=True, batch=True, class_weights=[3.0] * kinds, **fading)
-    schedule = build_lr_scheduler(optimizer, "one_cycle", steps=steps)
+    schedule = build_lr_scheduler(optimizer, "one_cycle", steps=steps, pct_start=0.05)
     options: dict[str, Any] = {"lr_unit": "iteration", "average_weights": 0.98, "gradient_clip": 5.0}
     return [GradientStage("finder", whole.finder, loader, optimizer, loss, epochs, lr_scheduler=schedule, **options)]
 

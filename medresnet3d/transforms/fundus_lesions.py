@@ -139,7 +139,8 @@ def normalise_colours() -> NormalizeIntensityd:
 class SmoothlyResizedd(MapTransform):
     """Resize pictures to a square, as the mean of what each new pixel covers; the affine of a MetaTensor follows.
 
-    One channel after another in float32, so that a picture of 12 million pixels needs little memory.
+    No mean is beyond what it is taken of, not by rounding either: white stays 255. One channel after another in
+    float32, so that a picture of 12 million pixels needs little memory.
 
     Args:
         keys: pictures (C, i, j) or (C, i, j, 1).
@@ -159,7 +160,9 @@ class SmoothlyResizedd(MapTransform):
             flat = flat[..., 0] if flat.ndim == 4 else flat
             shape = flat.shape[1:]
             channels = [
-                functional.interpolate(channel[None, None].float(), (self.size,) * 2, mode="bilinear", antialias=True)
+                functional.interpolate(
+                    channel[None, None].float(), (self.size,) * 2, mode="bilinear", antialias=True
+                ).clamp(float(channel.min()), float(channel.max()))
                 for channel in flat
             ]
             resized = torch.cat(channels, 1)[0]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +18,7 @@ from medresnet3d.transforms.fundus_lesions import (
     OnPictured,
     RandCameraLooksd,
     RandLesionTiled,
+    disc_in_a_square,
     exudate_inference,
     exudate_validation,
     lesion_training,
@@ -91,6 +95,18 @@ def test_a_label_comes_back_within_half_a_pixel(item: dict[str, str]) -> None:
     back = OnPictured("pred")({**prepared, "pred": prepared["label"]})["pred"][0, :, :, 0] > 0.5
     truth = torch.from_numpy(np.asarray(Image.open(item["mask"])).T.copy()) > 0
     assert 2 * (back & truth).sum() / (back.sum() + truth.sum()) > 0.9
+
+
+@pytest.mark.parametrize("edge", [883, 61, 40])
+def test_white_stays_white_however_a_photograph_is_resized(edge: int, tmp_path: Path) -> None:
+    """Rounding once made a white of 255.00003, and the photograph was read as one of 16 bits: all but black."""
+    pixels = np.full((edge, edge, 3), 255, dtype=np.uint8)
+    pixels[::7, ::5] = 90
+    Image.fromarray(pixels).save(tmp_path / "photograph.png")
+    item: Any = {"image": str(tmp_path / "photograph.png")}
+    for transform in disc_in_a_square(448):
+        item = transform(item)
+    assert float(item["image"].max()) <= 1 and float(item["image"].mean()) > 0.9
 
 
 def test_several_kinds_are_masks_of_their_own_and_each_is_looked_for() -> None:
