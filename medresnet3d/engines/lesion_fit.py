@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
@@ -142,12 +143,10 @@ class FitLesionEvidence:
         network.put("deviation", scaler.scale_)
         loads = scaler.transform(cases.features.double().numpy())
         fitted = LogisticRegression(C=self.cost, class_weight="balanced", max_iter=5000).fit(loads, cases.labels)
-        weight, bias = torch.zeros_like(network.weight), torch.full_like(network.bias, float(fitted.intercept_.min()))
-        if len(fitted.classes_) == 2:  # scikit-learn tells of two classes what speaks for the second
-            weight[fitted.classes_[1]] = torch.as_tensor(fitted.coef_[0])
-            bias[fitted.classes_] = torch.as_tensor([0.0, fitted.intercept_[0]]).to(bias)
-        else:
-            weight[fitted.classes_] = torch.as_tensor(fitted.coef_).to(weight)
-            bias[fitted.classes_] = torch.as_tensor(fitted.intercept_).to(bias)
+        weight = np.zeros(network.weight.shape)
+        bias = np.full(len(weight), fitted.intercept_.min())
+        two = len(fitted.classes_) == 2  # of two classes scikit-learn tells what speaks for the second
+        weight[fitted.classes_] = np.stack([0 * fitted.coef_[0], fitted.coef_[0]]) if two else fitted.coef_
+        bias[fitted.classes_] = [0.0, fitted.intercept_[0]] if two else fitted.intercept_
         network.put("weight", weight)
         network.put("bias", bias)
