@@ -17,10 +17,11 @@ by pixel stay together.
 those of :data:`SETS`. ``plain`` is MONAI's ResNet-18 of a quarter of the width: AdamW at 0.002 in one cycle, classes
 drawn evenly, turns, scaling and changes of colour, answers averaged over four flips; it is trained for the time that
 ``ours`` of the same fold took: seconds of the processor, or by the clock on a GPU. ``forest`` sees histograms of the
-colours. ``final`` trains the weights that ship, on all pictures. Where the manifest tells age, sex and place, the
-table also says how each arm does when these count as they do in the bundle; the arms above are of the picture alone. A
-part that has left its file is not run again. ``--holdout`` trains on three quarters of the training pictures of the
-first fold and measures on the rest: how settings were chosen, before any fold was answered.
+colours; ``without`` is the bundle without what is special about it. ``final`` trains the weights that ship, on all
+pictures. Where the manifest tells age, sex and place, the table also says how each arm does when these count as they
+do in the bundle; the arms above are of the picture alone. A part that has left its file is not run again.
+``--holdout`` trains on three quarters of the training pictures of the first fold and measures on the rest: how
+settings were chosen, before any fold was answered.
 
 Intervals are 95% percentile bootstrap intervals over patients of the figure on all answered folds together.
 """
@@ -41,32 +42,27 @@ from typing import Any
 import numpy as np
 import torch
 from monai.networks.nets import resnet18
-from numpy.typing import NDArray
+from picture_figures import Array, over_all, summarise
 from sklearn.ensemble import RandomForestClassifier
-from table import CLINICAL, PICTURES, pictures_table
+from table import pictures_table
 from timed_training import half_precision
 from torch import nn
 
 from medresnet3d.bundle.load import load_config, load_network, parse_overrides
 from medresnet3d.data import SeededDataset, data_loader, items
 from medresnet3d.data.balanced import BalancedSampler
-from medresnet3d.data.clinical import evidence_for, fit_evidence
 from medresnet3d.data.splits import assign_folds
 from medresnet3d.io import load
 from medresnet3d.io.atomic import atomic_path, atomic_write_text
-from medresnet3d.metrics.bootstrap import bootstrap_intervals, paired_intervals, ratio
-from medresnet3d.metrics.estimate import Estimate
 from medresnet3d.transforms.batched import AugmentedBatch
 from medresnet3d.transforms.picture_pipelines import picture_inference, picture_training
 from medresnet3d.workflows.evaluate import evaluate
 from medresnet3d.workflows.train import train
 
-Array = NDArray[np.float64]
 FOLDS, HOLDOUT = 5, 4
 FLIPS = ((), (2,), (3,), (2, 3))
 WIDTH = 0.25
 BINS = 8
-RESAMPLES = 5000
 
 
 @dataclass(frozen=True)
@@ -80,6 +76,7 @@ class Pictures:
         final_epochs: of what ships.
         recipe: what differs from the bundle's own settings.
         clinical: what the manifest tells beside the pictures that may count.
+        without: values that leave out what is special about the bundle.
     """
 
     bundle: str
@@ -88,6 +85,7 @@ class Pictures:
     final_epochs: int
     recipe: Mapping[str, Any] = field(default_factory=dict)
     clinical: tuple[str, ...] = ()
+    without: Mapping[str, Any] = field(default_factory=dict)
 
 
 SETS = {
@@ -120,6 +118,7 @@ SETS = {
             "precision": "auto",
             "train::trainer::average_weights": 0.99,
         },
+        without={"lesions": 0},
     ),
 }
 
@@ -162,7 +161,7 @@ def split(
 
 def run_ours(options: argparse.Namespace) -> dict[str, Any]:
     """Train the bundle on the other folds and answer this one."""
-    run = options.output / options.set / f"run_{options.name}"
+    run = options.output / options.set / f"{'without' if options.part == 'without' else 'run'}_{options.name}"
     seconds = trained(options, run, SETS[options.set].epochs)
     alone = {"clinical": None} if SETS[options.set].clinical else {}
     evaluate(run, options.manifest, run / "test", device=options.device, set=alone)
@@ -194,7 +193,8 @@ def trained(options: argparse.Namespace, run: Path, epochs: int) -> float:
 def settings(options: argparse.Namespace, epochs: int) -> dict[str, Any]:
     """The bundle's values of this run; what ``--values`` says comes last."""
     own = {"max_epochs": epochs, "validation_fraction": 0.1, "seed": options.seed}
-    chosen = own | dict(SETS[options.set].recipe) | parse_overrides(options.values)
+    less = SETS[options.set].without if options.part == "without" else {}
+    chosen = own | dict(SETS[options.set].recipe) | dict(less) | parse_overrides(options.values)
     return chosen | {"val_interval": chosen["max_epochs"]}
 
 
@@ -309,98 +309,9 @@ def picture_of(run: Path) -> Callable[[Any], Any]:
     return found
 
 
-def figures(score: Array, label: NDArray[np.int64]) -> Callable[[Array], dict[str, Array]]:
-    """Accuracy, balanced accuracy and quadratic kappa of weighted cases (B, N), each (B,)."""
-    count = score.shape[1]
-    cells = np.eye(count * count)[label * count + score.argmax(1)]
-    steps = np.arange(count)
-    distance = (steps[:, None] - steps) ** 2
-
-    def weighted(weights: Array) -> dict[str, Array]:
-        confusion = (weights @ cells).reshape(-1, count, count)
-        hit, truth, total = np.einsum("bcc->bc", confusion), confusion.sum(2), weights.sum(1)
-        expected = truth[:, :, None] * confusion.sum(1)[:, None] / total[:, None, None]
-        return {
-            "accuracy": ratio(hit.sum(1), total),
-            "balanced_accuracy": np.nanmean(ratio(hit, truth), axis=1),
-            "kappa": 1 - ratio((confusion * distance).sum((1, 2)), (expected * distance).sum((1, 2))),
-        }
-
-    return weighted
-
-
-def over_all(score: Any, label: Any) -> dict[str, float]:
-    """The figures of all cases alike."""
-    weighted = figures(np.asarray(score), np.asarray(label))(np.ones((1, len(label))))
-    return {name: float(value[0]) for name, value in weighted.items()}
-
-
-def summarise(folder: Path, name: str) -> dict[str, Any]:
-    """Figures of each arm on the folds that it and ours have answered, and what ours is ahead by there."""
-    answered = arms_of(folder, name)
-    summary: dict[str, Any] = {}
-    for arm, files in answered.items():
-        measured, label, patients = pooled(list(files.values()))
-        estimates = bootstrap_intervals(
-            {key: float(value[0]) for key, value in measured(np.ones((1, len(label)))).items()},
-            measured,
-            patients,
-            RESAMPLES,
-        )
-        summary[arm] = {key: plain_estimate(estimate) for key, estimate in estimates.items()}
-        summary[arm] |= {"folds": len(files), "cases": len(label), "patients": len(set(patients))}
-        summary[arm]["seconds"] = float(np.mean([file["seconds"] for file in files.values()]))
-        summary[arm]["device"] = next(iter(files.values()))["device"]
-        summary[arm]["each_fold"] = {fold: over_all(file["score"], file["label"]) for fold, file in files.items()}
-        if arm != "ours":
-            rival_of = f"ours{CLINICAL}" if arm.endswith(CLINICAL) and not arm.startswith("ours") else "ours"
-            ours = pooled([answered[rival_of][fold] for fold in files])[0]
-            ahead = paired_intervals(measured, ours, patients, RESAMPLES)
-            summary[arm]["ours_is_ahead_by"] = {key: plain_estimate(estimate) for key, estimate in ahead.items()}
-    return summary
-
-
-def arms_of(folder: Path, name: str) -> dict[str, dict[str, dict[str, Any]]]:
-    """What each arm has answered, by fold, on the folds that ours has answered too."""
-    found: dict[str, dict[str, dict[str, Any]]] = {}
-    for arm in PICTURES:
-        paths = sorted((folder / name).glob(f"{arm}_fold?.json"))
-        files = {path.stem[-1]: json.loads(path.read_text()) for path in paths}
-        found[arm] = {fold: file for fold, file in files.items() if arm == "ours" or fold in found["ours"]}
-        if arm.endswith(CLINICAL) and SETS[name].clinical:
-            for fold, file in found[arm.removesuffix(CLINICAL)].items():
-                told = clinical_evidence(folder / "data" / name / f"fold{fold}.json", name)
-                found[arm][fold] = file | {"score": weighed(file["score"], told)}
-    return {arm: files for arm, files in found.items() if files}
-
-
-def clinical_evidence(manifest: Path, name: str) -> Array:
-    """What is known beside the pictures says for each class, (n, K) of a fold's pictures, learned from the others."""
-    parts = {part: items(manifest, part, validation_fraction=0.0) for part in ("training", "test")}
-    classes = len(json.loads(manifest.read_text(encoding="utf-8"))["labels"])
-    table = fit_evidence(parts["training"], SETS[name].clinical, classes)
-    return np.stack([evidence_for(item, table, classes) for item in parts["test"]])
-
-
-def weighed(score: Any, evidence: Array) -> list[list[float]]:
-    """Probabilities as :class:`medresnet3d.transforms.clinical.WeighClinicald` changes them."""
-    odds = np.maximum(np.asarray(score), 1e-30) * np.exp(evidence)
-    return (odds / odds.sum(1, keepdims=True)).tolist()
-
-
-def pooled(files: list[dict[str, Any]]) -> tuple[Callable[[Array], dict[str, Array]], list[int], list[str]]:
-    """The figures of weighted cases of several folds together, and the cases' labels and patients."""
-    score = np.concatenate([file["score"] for file in files])
-    label = [each for file in files for each in file["label"]]
-    return figures(score, np.array(label)), label, [each for file in files for each in file["patient"]]
-
-
-def plain_estimate(estimate: Estimate) -> dict[str, Any]:
-    return {"mean": estimate.value, "interval": [estimate.low, estimate.high]}
-
-
 PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "ours": run_ours,
+    "without": run_ours,
     "plain": run_plain,
     "forest": run_forest,
     "final": run_final,
@@ -434,7 +345,7 @@ def main() -> None:
     if options.part == "prepare":
         prepare(options)
     elif options.part == "summary":
-        found = {name: summarise(options.output, name) for name in SETS}
+        found = {name: summarise(options.output, name, chosen.clinical) for name, chosen in SETS.items()}
         found = {name: summary for name, summary in found.items() if summary}
         atomic_write_text(options.output / "pictures.json", json.dumps(found, indent=1) + "\n")
         print(pictures_table(found))

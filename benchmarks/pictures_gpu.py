@@ -32,7 +32,8 @@ from typing import Any
 import numpy as np
 import torch
 from monai.networks.nets import resnet18
-from pictures import FLIPS, SETS, WIDTH, one_cycle, over_all
+from picture_figures import over_all
+from pictures import FLIPS, SETS, WIDTH, one_cycle
 from timed_training import half_precision
 from torch import Tensor, nn
 from torch.nn import functional

@@ -56,6 +56,7 @@ SPECIMENS = {
 CLINICAL = "_clinical"
 PICTURES = {
     "ours": "the bundle",
+    "without": "the bundle without the finder of lesions",
     "plain": "plain ResNet-18, equal time",
     "forest": "forest on histograms of colours",
     f"ours{CLINICAL}": "the bundle, age, sex and place",
