@@ -40,6 +40,7 @@ class LesionInformedClassifier(FittedModule):
     """
 
     learned_apart: ClassVar[tuple[str, ...]] = ("finder",)
+    has_class_maps: ClassVar[bool] = True  # its evidence is not all that leads to the class: there is the classifier
 
     if TYPE_CHECKING:  # TorchScript cannot read annotations that are strings
         mean: Tensor

@@ -49,8 +49,8 @@ def explain(predictor: Predictor, prediction: Prediction, method: Any = "auto") 
         predictor: its network is run again; the caller holds its ``network_lock``.
         prediction: with ``input_tensor``.
         method: ``"gradcam"``, ``"occlusion"`` or ``"auto"``, see :func:`medresnet3d.reports.attention.class_map`; or
-            ``"evidence"``, the map on which a cascade chose what it looked at, which ``"auto"`` takes where there is
-            one.
+            ``"evidence"``, the map on which a cascade chose what it looked at, or of the lesions that counted, which
+            ``"auto"`` takes where there is one.
 
     Returns:
         Importance from 0 to 1 on the grid of the network's input, (i, j, k) or (i, j), of planes of a volume that the
@@ -71,13 +71,14 @@ def explain(predictor: Predictor, prediction: Prediction, method: Any = "auto") 
     image = prediction.input_tensor.as_tensor().unsqueeze(0).to(predictor.device)
     target = list(prediction.probabilities).index(prediction.label)
     meta = prediction.input_tensor.meta
-    is_cascade = hasattr(predictor.network, "evidence")
-    if is_cascade != (method == "evidence") and method in ("evidence", "gradcam"):
+    has_evidence = hasattr(predictor.network, "evidence")
+    is_cascade = has_evidence and not getattr(predictor.network, "has_class_maps", False)
+    if (method == "gradcam" and is_cascade) or (method == "evidence" and not has_evidence):
         raise ConfigError(
             f"--explain {method}: {predictor.bundle_name} is {'a' if is_cascade else 'no'} cascade, so use "
             f"{'evidence' if is_cascade else 'gradcam'} or occlusion."
         )
-    if is_cascade and method != "occlusion":
+    if has_evidence and method in ("evidence", "auto"):
         with torch.inference_mode():
             return np.asarray(predictor.network.evidence(image)[0].float().cpu())  # type: ignore[operator]
     found = class_map(predictor.network, image, target, method=method, apart=are_planes(meta))

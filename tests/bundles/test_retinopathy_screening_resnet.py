@@ -65,6 +65,8 @@ def test_a_finder_learns_lesions_first_and_another_training_takes_it_over(manife
     assert image.shape == (1, 3, 64, 64)
     heat = explain(predictor := Predictor(first, device="cpu"), predictor(picture, keep_input=True))
     assert heat is not None
+    gradcam = explain(predictor, predictor(picture, keep_input=True), "gradcam")
+    assert gradcam is not None and gradcam.shape == heat.shape and not np.allclose(gradcam, heat)
     np.testing.assert_allclose(heat, network.evidence(image)[0].detach(), atol=1e-4)
     weights = {"lesion_weights": str(first / "bundle" / "models" / "model.pt")}
     second = train(BUNDLE, manifest, tmp_path / "second", set={**TINY, "lesions": 3, **weights}, device="cpu")
