@@ -57,7 +57,7 @@ CLINICAL = "_clinical"
 PICTURES = {
     "ours": "the bundle",
     "without": "the bundle without the finder of lesions",
-    "plain": "plain ResNet-18, equal time",
+    "plain": "plain ResNet-18",
     "forest": "forest on histograms of colours",
     f"ours{CLINICAL}": "the bundle, age, sex and place",
     f"plain{CLINICAL}": "plain ResNet-18, age, sex and place",

@@ -44,6 +44,7 @@ def run(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("overrides", "parameters"),
     [
+        ({}, 1_487_281),
         ({"lesions": 0}, 702_741),
         ({"lesions": 0, "size": "paper", "arch": "resnet34"}, 21_287_237),
         ({"lesions": 0, "size": "paper", "arch": "resnet50"}, 23_518_277),
@@ -59,7 +60,7 @@ def test_a_finder_learns_lesions_first_and_another_training_takes_it_over(manife
     taught = {**TINY, "lesions": 3, "lesion_data": str(lesions), "lesion_epochs": 2}
     first = train(BUNDLE, manifest, tmp_path / "first", set=taught, device="cpu")
     network = load_network(first)
-    assert float(network.weight.abs().max()) > 0 and float(network.finder.heads[0].bias.std()) > 0
+    assert float(network.weight.abs().max()) > 0 and float(network.finder.heads[0].bias.detach().std()) > 0
     picture = items(manifest, "validation")[0]["image"]
     image = prepared(first / "bundle", picture)
     assert image.shape == (1, 3, 64, 64)
@@ -67,7 +68,7 @@ def test_a_finder_learns_lesions_first_and_another_training_takes_it_over(manife
     assert heat is not None
     gradcam = explain(predictor, predictor(picture, keep_input=True), "gradcam")
     assert gradcam is not None and gradcam.shape == heat.shape and not np.allclose(gradcam, heat)
-    np.testing.assert_allclose(heat, network.evidence(image)[0].detach(), atol=1e-4)
+    np.testing.assert_allclose(heat, network.evidence(image)[0].detach().numpy(), atol=1e-4)
     weights = {"lesion_weights": str(first / "bundle" / "models" / "model.pt")}
     second = train(BUNDLE, manifest, tmp_path / "second", set={**TINY, "lesions": 3, **weights}, device="cpu")
     for own, other in zip(load_network(second).finder.parameters(), network.finder.parameters(), strict=True):
