@@ -74,7 +74,7 @@ class Recipe:
 
 
 RECIPES = {
-    "dermoscopy": Recipe(250, networks=4),
+    "dermoscopy": Recipe(250, networks=4, mixing="both"),
     "blood_cells": Recipe(200, mixing="both"),
     "fundus": Recipe(400, batch_size=32, learning_rate=2e-3, size=224),
 }
@@ -116,9 +116,10 @@ def jobs_of(options: argparse.Namespace) -> list[Job]:
 
 
 def bundle_of(name: str, size: int) -> Any:
-    """The configuration of the bundle of a set."""
+    """The configuration of the bundle of a set, without the finder of lesions, which learns in a stage of its own."""
     chosen = SETS[name]
-    values = {key: value for key, value in chosen.recipe.items() if "::" not in key and key != "loss"}
+    values = {key: value for key, value in chosen.recipe.items() if "::" not in key and key not in ("loss", "mixing")}
+    values |= chosen.without
     return load_config(find_bundle(chosen.bundle), ("train.json",), {**values, "image_size": size, "device": "cpu"})
 
 
