@@ -89,14 +89,7 @@ class Pictures:
 
 
 SETS = {
-    "dermoscopy": Pictures(
-        "skin_lesion_ensemble",
-        128,
-        250,
-        250,
-        {"validation_fraction": 0.04, "mixing": {"name": "both"}},
-        ("age", "sex", "site"),
-    ),
+    "dermoscopy": Pictures("skin_lesion_ensemble", 128, 110, 110, clinical=("age", "sex", "site")),
     "blood_cells": Pictures(
         "leukocyte_hierarchical_resnet", 128, 200, 200, {"raised": 0.0, "noise": 0.0, "validation_fraction": 0.04}
     ),

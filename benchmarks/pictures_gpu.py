@@ -74,7 +74,7 @@ class Recipe:
 
 
 RECIPES = {
-    "dermoscopy": Recipe(250, networks=4, mixing="both"),
+    "dermoscopy": Recipe(250, networks=4),
     "blood_cells": Recipe(200, mixing="both"),
     "fundus": Recipe(400, batch_size=32, learning_rate=2e-3, size=224),
 }
