@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from table import CLINICAL, PICTURES
 
 from medresnet3d.data import items
-from medresnet3d.data.clinical import evidence_for, fit_evidence
 from medresnet3d.metrics.bootstrap import bootstrap_intervals, paired_intervals, ratio
 from medresnet3d.metrics.estimate import Estimate
+from medresnet3d.transforms.clinical_evidence import evidence_for, fit_evidence
 
 Array = NDArray[np.float64]
 RESAMPLES = 5000

@@ -10,7 +10,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, Transform
 
-from medresnet3d.data.clinical import Evidence, evidence_for, known_values
+from medresnet3d.transforms.clinical_evidence import Evidence, evidence_for, known_values
 
 CLINICAL = "clinical"
 
@@ -19,7 +19,7 @@ class NoteClinical(Transform):
     """Note under ``clinical``, as one text, what of a case counts as evidence.
 
     Args:
-        evidence: from :func:`medresnet3d.data.clinical.fit_evidence`.
+        evidence: from :func:`medresnet3d.transforms.clinical_evidence.fit_evidence`.
     """
 
     def __init__(self, evidence: Evidence) -> None:
@@ -40,7 +40,7 @@ class WeighClinicald(MapTransform):
 
     Args:
         keys: probabilities (K,), after the softmax.
-        evidence: from :func:`medresnet3d.data.clinical.fit_evidence`; ``None``: there is none.
+        evidence: from :func:`medresnet3d.transforms.clinical_evidence.fit_evidence`; ``None``: there is none.
         labels: class names in index order, as metadata.json has them (``{"0": "nevus", ...}``).
     """
 

@@ -22,11 +22,11 @@ from monai.transforms import (
 )
 from monai.utils.type_conversion import convert_to_dst_type
 
-from medresnet3d.data.clinical import Evidence
 from medresnet3d.errors import ConfigError, DataError
 from medresnet3d.transforms.batched import carried_out
 from medresnet3d.transforms.channel_packing import PackVersionsd, RandPackVersionsd
 from medresnet3d.transforms.clinical import CLINICAL, NoteClinical
+from medresnet3d.transforms.clinical_evidence import Evidence
 from medresnet3d.transforms.colour_augmentation import RandColourMapd
 from medresnet3d.transforms.keyed import Keyed
 from medresnet3d.transforms.load import LoadVolumed

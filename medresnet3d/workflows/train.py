@@ -195,7 +195,7 @@ def fit_clinical(training: _Training, parser: ConfigParser) -> _Training:
     """
     if "clinical_fields" not in parser:
         return training
-    from medresnet3d.data.clinical import fit_evidence
+    from medresnet3d.transforms.clinical_evidence import fit_evidence
 
     fields = parser.get_parsed_content("clinical_fields") or ()
     cases = parser.get_parsed_content("train::dataset::data") if fields else ()

@@ -13,10 +13,10 @@ import torch
 from medresnet3d.bundle.load import load_config, load_network
 from medresnet3d.bundle.registry import find_bundle
 from medresnet3d.data import items
-from medresnet3d.data.clinical import evidence_for, fit_evidence
 from medresnet3d.data.phantoms.dermoscopy import write_isic2017
 from medresnet3d.engines.features import extract
 from medresnet3d.networks.ensembles import RULES, fuse, member_accuracies
+from medresnet3d.transforms.clinical_evidence import evidence_for, fit_evidence
 from medresnet3d.workflows.predictor import Predictor
 from medresnet3d.workflows.train import train
 from tests.bundles.as_configured import accuracy, learn, network_of, parameter_count, prepared

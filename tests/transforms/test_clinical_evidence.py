@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medresnet3d.data.clinical import LEAST_CASES, evidence_for, fit_evidence, known_values
+from medresnet3d.transforms.clinical_evidence import LEAST_CASES, evidence_for, fit_evidence, known_values
 
 
 def cases(*groups: tuple[int, int, dict[str, Any]]) -> list[dict[str, Any]]:
