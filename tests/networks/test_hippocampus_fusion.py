@@ -36,7 +36,8 @@ def draw(rng: np.random.Generator, people: int) -> tuple[Tensor, dict[str, Tenso
     for _ in range(people):
         label = int(rng.integers(2))
         told = 2 * label - 1
-        length, contrast = ((told, 0) if rng.integers(2) else (0, told)) + rng.uniform(-0.25, 0.25, 2)
+        cues = np.array([told, 0] if rng.integers(2) else [0, told])
+        length, contrast = cues + rng.uniform(-0.25, 0.25, 2)
         labels.append(label)
         for _ in range(2):
             cy, cx = rng.integers(13, EDGE - 13, 2)
