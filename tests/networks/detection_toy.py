@@ -61,6 +61,29 @@ def scenes(
     return Scenes(as_tensor(images)[:, None], as_tensor(truths), balls)
 
 
+def lone(
+    count: int, seed: int, size: int = 64, noise: float = 0.4, radii: tuple[float, float] = (1.5, 10.5)
+) -> tuple[Tensor, Tensor]:
+    """Draw discs and short bars of equal widths in turn, one near the middle of each image.
+
+    Returns:
+        images (N, 1, size, size), and labels (N,), 1 for a disc.
+    """
+    rng = np.random.default_rng([seed, 11])
+    grid = np.stack(np.meshgrid(*[np.arange(size)] * 2, indexing="ij"), -1).astype(np.float32)
+    images = []
+    for number in range(count):
+        radius = float(np.exp(rng.uniform(*np.log(radii))))
+        offset = grid - (size - 1) / 2 - rng.normal(0, 0.2 * radius, 2)
+        if number % 2 == 0:
+            direction = rng.normal(size=2)
+            direction /= np.linalg.norm(direction)
+            ends = rng.uniform(0.8, 1.6, 2) * radius
+            offset = offset - np.clip(offset @ direction, -ends[0], ends[1])[..., None] * direction
+        images.append(_soft(np.linalg.norm(offset, axis=-1) - radius) + rng.normal(0, noise, (size, size)))
+    return torch.from_numpy(np.stack(images)).float()[:, None], torch.arange(count).remainder(2).float()
+
+
 def _ball(
     rng: np.random.Generator, grid: np.ndarray, radii: tuple[float, float]
 ) -> tuple[float, np.ndarray, np.ndarray]:
@@ -129,19 +152,24 @@ def recall(centres: Tensor, probabilities: Tensor, balls: list[np.ndarray]) -> f
     return float(np.mean(np.concatenate([one.hit_by >= 0 for one in matched])))
 
 
-def candidate_cubes(first: nn.Module, data: Scenes, edges: list[float], size: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Cubes around shifted balls and around candidates off them, with labels: what the second stage learns from."""
+def candidate_cubes(
+    first: nn.Module, data: Scenes, edges: list[float], size: int, seed: int, count: int = 20
+) -> tuple[Tensor, Tensor]:
+    """Cubes around shifted balls and around all candidates, with labels: what the second stage learns from.
+
+    A candidate beside a ball is a negative, however near, since the metric counts it as a false positive.
+    """
     rng = np.random.default_rng(seed)
-    centres, _ = peaks(first, data.images)
+    centres, _ = peaks(first, data.images, count)
     dims = centres.shape[-1]
     cubes, labels = [], []
     for image, places, found in zip(data.images, centres, data.balls, strict=True):
-        away = np.linalg.norm(places[:, None] - found[None, :, :dims], axis=-1) > found[None, :, 3] / 2 + 3
-        negative = places[torch.from_numpy(away.all(1))]
-        positive = np.concatenate([found[:, :dims] + rng.normal(0, 1, (len(found), dims)) for _ in range(4)])
-        points = torch.cat([torch.from_numpy(positive).float(), negative.float()])
+        distance = np.linalg.norm(places[:, None] - found[None, :, :dims], axis=-1)
+        hits = torch.from_numpy((distance < found[None, :, 3] / 2).any(1))
+        shifted = np.concatenate([found[:, :dims] + rng.normal(0, 1, (len(found), dims)) for _ in range(2)])
+        points = torch.cat([torch.from_numpy(shifted).float(), places.float()])
         cubes.append(sample_cubes(image[None], points[None], edges, size)[0])
-        labels.append(torch.cat([torch.ones(len(positive)), torch.zeros(len(negative))]))
+        labels.append(torch.cat([torch.ones(len(shifted)), hits.float()]))
     return torch.cat(cubes), torch.cat(labels)
 
 
@@ -153,11 +181,17 @@ def scored(second: nn.Module, images: Tensor, centres: Tensor, edges: list[float
 
 
 def first_stage(
-    data: Scenes, steps: int, rate: float, seed: int, parts: tuple[str, ...] = ("focal", "dice"), width: float = 0.5
+    data: Scenes,
+    steps: int,
+    rate: float,
+    seed: int,
+    parts: tuple[str, ...] = ("focal", "dice"),
+    width: float = 0.5,
+    widths: Sequence[int] = (16, 32, 64),
 ) -> nn.Module:
     """A small first stage, trained."""
     torch.manual_seed(seed)
-    network = ResidualFCN(data.images.ndim - 2, widths=(16, 32, 64), width=width)
+    network = ResidualFCN(data.images.ndim - 2, widths=widths, width=width)
     return train(network, HybridDetectionLoss(parts), (data.images, data.truth), steps, rate, seed)
 
 
