@@ -39,7 +39,7 @@ def compare(
         str | None,
         typer.Option(
             help="survey-activations, -losses, -optimisers, -schedules, -normalisation, -regularisation, -all; "
-            "lung-networks, -paper; depth, transfer, curriculum, alignment."
+            "lung-networks, -paper; depth, transfer, freeze-depth, curriculum, alignment."
         ),
     ] = None,
     baseline: Annotated[

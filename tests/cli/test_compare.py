@@ -12,6 +12,8 @@ import typer
 from typer.testing import CliRunner
 
 from medresnet3d.cli import compare, learning_curve
+from medresnet3d.cli.main import app as main_app
+from medresnet3d.workflows.compare_presets import ALL, presets
 from tests.cli.application import application
 from tests.workflows.toy_bundle import write_cubes, write_toy_bundle
 
@@ -102,3 +104,10 @@ def test_ctrl_c_in_a_real_process_leaves_what_the_same_command_goes_on_with(inpu
     done = subprocess.run([sys.executable, "-c", COMMAND, *again], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert all(path.stat().st_mtime_ns == before for path, before in kept.items())
+
+
+def test_the_help_names_every_preset() -> None:
+    text = " ".join(CliRunner().invoke(main_app, ["compare", "--help"]).output.split())
+    for name in [*presets(), ALL]:
+        first, _, rest = name.partition("-")
+        assert name in text or (first == "survey" and f"-{rest}" in text) or name == "lung-networks-paper"
