@@ -34,12 +34,14 @@ from tests.networks.detection_toy import (
 )
 
 SEEDS = range(5)
-FIRST_STEPS, SECOND_STEPS, SCALE_STEPS = 120, 200, 250
+FIRST_STEPS, SECOND_STEPS, SCALE_STEPS = 120, 200, 400
 EDGES, CUBE = [10.0, 20.0, 32.0], 12
 COUNT = 12
 """Candidates of an image."""
 SCALES, SCALE_CUBE = [7.0, 17.0, 42.0], 8
 """About four radii of the smallest, the middle and the largest of the lone discs."""
+RIVALS = [17.0]
+"""The other two alone were far worse over five seeds of 250 steps (mean AUC 0.81 and 0.82 against 0.95), see the card."""
 
 
 @pytest.fixture(autouse=True)
@@ -90,14 +92,14 @@ def second_cpm(seed: int, network: nn.Module, part: Scenes) -> float:
     return cpm(centres, scored(network, part.images, centres, EDGES, CUBE), part.balls)
 
 
-LARGE = {"narrow": ((16,), 1.25), "wide": ((16, 32, 64), 0.375)}
-"""Widths of one stage as large as both: of the first's form, which sees nine pixels, and U-shaped, which sees discs."""
+ALONE = {"narrow": ((16,), 0.5), "wide": ((16, 32, 64), 0.375)}
+"""Widths of one stage: the first itself, which sees nine pixels, and a U-shape as large as both, which sees discs."""
 
 
-def large_stage(seed: int, view: str) -> float:
-    """CPM of one stage as large as both stages, trained for as many steps."""
+def one_stage(seed: int, view: str) -> float:
+    """CPM of one stage alone, trained for as many steps as both."""
     train, held_out, test = data(seed)
-    widths, width = LARGE[view]
+    widths, width = ALONE[view]
 
     def arm(rate: float) -> tuple[float, float]:
         network = first_stage(train, FIRST_STEPS + SECOND_STEPS, rate, seed, width=width, widths=widths)
@@ -137,7 +139,7 @@ def scale_scores(seed: int) -> dict[str, float]:
 
         return best_of(arm)
 
-    return {"all": score(SCALES), **{f"{edge:g}": score([edge] * 3) for edge in SCALES}}
+    return {"all": score(SCALES), **{f"{edge:g}": score([edge] * 3) for edge in RIVALS}}
 
 
 def around_middle(images: Tensor, edges: list[float]) -> Tensor:
@@ -180,27 +182,24 @@ def test_three_scales_are_better_than_the_best_single_one() -> None:
     assert shown(f"AUC above that of {best} alone", [one["all"] - one[best] for one in found])[0] > 0
 
 
-def gains_over_large(view: str) -> list[float]:
-    """CPM of both stages less that of one as large."""
-    widths, width = LARGE[view]
-    both, one = (
-        parameters(candidates(0)) + parameters(scorer(0)),
-        parameters(ResidualFCN(2, widths=widths, width=width)),
-    )
-    assert abs(both - one) < 0.1 * both
-    return [second_cpm(seed, scorer(seed), data(seed)[2]) - large_stage(seed, view) for seed in SEEDS]
+def gains_over(view: str) -> list[float]:
+    """CPM of both stages less that of one alone."""
+    return [second_cpm(seed, scorer(seed), data(seed)[2]) - one_stage(seed, view) for seed in SEEDS]
 
 
 @pytest.mark.slow
-def test_the_gain_is_none_of_size_or_steps() -> None:
-    """Against a stage of the first's form, as large as both and trained for as many steps."""
-    assert shown("CPM above one large stage with the narrow view", gains_over_large("narrow"))[0] > 0
+def test_the_gain_is_none_of_steps() -> None:
+    """Against the first stage trained for as many steps as both."""
+    assert shown("CPM above the first stage trained for longer", gains_over("narrow"))[0] > 0
 
 
 @pytest.mark.slow
-def test_against_a_large_stage_that_sees_whole_discs() -> None:
-    """For the model card: a rival that lacks what the second stage is for."""
-    shown("CPM above one large stage with the wide view", gains_over_large("wide"))
+def test_against_a_stage_as_large_that_sees_whole_discs() -> None:
+    """At equal parameters and steps a rival that does not lack what the second stage adds is better than both stages."""
+    widths, width = ALONE["wide"]
+    both, one = parameters(candidates(0)) + parameters(scorer(0)), ResidualFCN(2, widths=widths, width=width)
+    assert abs(both - parameters(one)) < 0.1 * both
+    assert shown("CPM above one stage as large that sees discs", gains_over("wide"))[1] < 0
 
 
 @pytest.mark.slow
