@@ -41,7 +41,7 @@ COUNT = 12
 SCALES, SCALE_CUBE = [7.0, 17.0, 42.0], 8
 """About four radii of the smallest, the middle and the largest of the lone discs."""
 RIVALS = [17.0]
-"""The other two alone were far worse over five seeds of 250 steps (mean AUC 0.81 and 0.82 against 0.95), see the card."""
+"""The other two alone were far worse over five seeds of 250 steps (mean AUC 0.81 and 0.82 against 0.95)."""
 
 
 @pytest.fixture(autouse=True)
@@ -195,7 +195,7 @@ def test_the_gain_is_none_of_steps() -> None:
 
 @pytest.mark.slow
 def test_against_a_stage_as_large_that_sees_whole_discs() -> None:
-    """At equal parameters and steps a rival that does not lack what the second stage adds is better than both stages."""
+    """At equal parameters and steps a rival that does not lack what the second stage adds is better than both."""
     widths, width = ALONE["wide"]
     both, one = parameters(candidates(0)) + parameters(scorer(0)), ResidualFCN(2, widths=widths, width=width)
     assert abs(both - parameters(one)) < 0.1 * both
