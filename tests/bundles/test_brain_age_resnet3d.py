@@ -83,13 +83,15 @@ def test_ventricles_tell_the_age_and_shuffled_ages_do_not(tmp_path: Path) -> Non
 
 Brains = tuple[Tensor, Tensor]
 """Images (N, 1, i, j, k) and ages (N, 1)."""
+RATES = (0.01, 0.03)
+"""Learning rates of each arm. On seeds 10 to 12, where the setting was chosen, 0.003 was the best for neither."""
 
 
 def posed(people: int, seed: int, align: bool, folder: Path) -> Brains:
-    """Phantoms turned by up to 25 degrees about each axis, as the network sees them with or without alignment."""
+    """Phantoms turned by up to 30 degrees about each axis, as the network sees them with or without alignment."""
     prepare, images, ages = brain_age_inference((24, 28, 24), 7.0, align=align), [], []
     for person in healthy(people, seed):
-        phantom = person_phantom(person, 24, turn_degrees=25.0)
+        phantom = person_phantom(person, 24, turn_degrees=30.0)
         save_nifti(phantom.image, phantom.affine, folder / "head.nii.gz")
         images.append(prepare({"image": str(folder / "head.nii.gz")})["image"].as_tensor())
         ages.append(person.age)
@@ -114,23 +116,24 @@ def error(train: Brains, test: Brains, seed: int, rate: float, steps: int) -> fl
         return float((network.eval()(test[0]) - test[1]).abs().mean())
 
 
-def gain_of_alignment(seed: int, folder: Path, people: tuple[int, int] = (60, 24), steps: int = 100) -> float:
+def gain_of_alignment(seed: int, folder: Path, people: tuple[int, int] = (60, 120), steps: int = 100) -> float:
     """By how many years the error falls when heads in random poses are aligned; the better of two rates for each."""
     errors = []
     for align in (False, True):
         train, test = (posed(count, 2 * seed + part, align, folder) for part, count in enumerate(people))
-        errors.append(min(error(train, test, seed, rate, steps) for rate in (0.003, 0.01)))
+        errors.append(min(error(train, test, seed, rate, steps) for rate in RATES))
     print(f"seed {seed}: {errors[0]:.1f} years as they lie, {errors[1]:.1f} aligned")
     return errors[0] - errors[1]
 
 
 @pytest.mark.slow
 def test_alignment_lowers_the_error_on_heads_in_random_poses(tmp_path: Path) -> None:
-    assert gain_of_alignment(0, tmp_path, (48, 20), 80) > 0.5
+    assert gain_of_alignment(0, tmp_path, (48, 60), 80) > 0.5
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="the mean gain is 1.8 years: its 95% interval, -1.1 to 4.6, has zero")
 def test_alignment_decides_over_five_seeds(tmp_path: Path) -> None:
     gains = np.array([gain_of_alignment(seed, tmp_path) for seed in range(5)])
-    assert gains.mean() - 2.776 * gains.std(ddof=1) / np.sqrt(5) > 0
+    half = 2.776 * gains.std(ddof=1) / np.sqrt(5)
+    print(f"{gains.mean():.1f} years in the mean, {gains.mean() - half:.1f} to {gains.mean() + half:.1f}")
+    assert gains.mean() - half > 0
