@@ -20,14 +20,6 @@ SEEDS = range(5)
 STEPS = 100
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 

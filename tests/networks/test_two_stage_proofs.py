@@ -44,14 +44,6 @@ RIVALS = [17.0]
 """The other two alone were far worse over five seeds of 250 steps (mean AUC 0.81 and 0.82 against 0.95)."""
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @cache
 def data(seed: int) -> tuple[Scenes, Scenes, Scenes]:
     """Scenes to train, validate and test on: discs 6 to 12 pixels wide among bars as wide."""
