@@ -42,7 +42,7 @@ from medresnet3d.bundle.load import load_config
 from medresnet3d.bundle.registry import find_bundle
 from medresnet3d.io.atomic import atomic_path, atomic_write_text
 from medresnet3d.transforms.colour_augmentation import RandColourMap
-from medresnet3d.transforms.picture_pipelines import IMAGENET_DEVIATION, IMAGENET_MEAN
+from medresnet3d.weights.normalisation import IMAGENET_DEVIATION, IMAGENET_MEAN
 
 WARM_UP, EVERY = 3, 200
 

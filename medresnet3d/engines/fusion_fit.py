@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from medresnet3d.engines.features import extract
 from medresnet3d.errors import ConfigError
+from medresnet3d.networks.described import DescribedClassifier
 from medresnet3d.networks.ensembles import Ensemble, member_accuracies
 
 
@@ -34,12 +35,15 @@ class FitFusionWeights:
             ConfigError: if the network is no ensemble.
             DataError: if a case has no class or patient, or no member has any case right.
         """
-        if not isinstance(network, Ensemble):
-            raise ConfigError(f"{type(network).__name__} has no members to weigh; use build_ensemble.")
+        described = isinstance(network, DescribedClassifier)
+        ensemble = network.classifier if described else network
+        if not isinstance(ensemble, Ensemble):
+            raise ConfigError(f"{type(ensemble).__name__} has no members to weigh; use build_ensemble.")
 
         def opinions(images: Tensor) -> Tensor:
-            return network.opinions(images).transpose(0, 1).flatten(1)
+            pictures = network.seen(images) if described else images
+            return ensemble.opinions(pictures).transpose(0, 1).flatten(1)
 
         cases = extract(network, self.dataset, opinions, self.batch_size)
-        members = cases.features.unflatten(1, (len(network.members), -1)).transpose(0, 1)
-        network.put("weights", member_accuracies(members, torch.tensor(cases.labels)))
+        members = cases.features.unflatten(1, (len(ensemble.members), -1)).transpose(0, 1)
+        ensemble.put("weights", member_accuracies(members, torch.tensor(cases.labels)))

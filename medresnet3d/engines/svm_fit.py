@@ -91,6 +91,7 @@ def fit_svm(
     folds: int = 5,
     seed: int = 0,
     class_weight: str | None = "balanced",
+    gamma: float | str = "scale",
     folder: Path | None = None,
 ) -> float:
     """Fit a head: choose C by the balanced accuracy out of fold, fit on all cases, fit Platt's sigmoids.
@@ -105,6 +106,7 @@ def fit_svm(
         folds: of the inner cross-validation.
         seed: of the folds.
         class_weight: ``"balanced"`` or ``None``.
+        gamma: of an RBF machine, or ``"scale"`` as scikit-learn has it.
         folder: where folds are kept.
 
     Returns:
@@ -121,14 +123,15 @@ def fit_svm(
     number = min(folds, _fewest_patients(cases, head.num_classes))
 
     def model(learned_from: list[int], held_out: list[int], fold: int) -> Tensor:
-        machines = [_fitted(head, cases.features[learned_from], labels[learned_from], c, class_weight) for c in costs]
+        known = cases.features[learned_from], labels[learned_from]
+        machines = [_fitted(head, *known, c, class_weight, gamma) for c in costs]
         return torch.stack([each.pair_decisions(cases.features[held_out].double()) for each in machines], dim=1)
 
     decisions = out_of_fold(model, cases.patients, classes=cases.labels, folds=number, seed=seed, folder=folder)
     scores = [_balanced_accuracy(head, decisions[:, n], labels) for n in range(len(costs))]
     best = int(np.argmax(scores))
     room = head.coefficients.shape[1]
-    final = _fitted(head, cases.features, labels, costs[best], class_weight, room)
+    final = _fitted(head, cases.features, labels, costs[best], class_weight, gamma, room)
     if calibration is None:
         sigmoids = platt(decisions[:, best].numpy(), labels, head.num_classes)
     else:
@@ -150,7 +153,13 @@ def _fewest_patients(cases: Cases, classes: int) -> int:
 
 
 def _fitted(
-    head: SVMHead, features: Tensor, labels: np.ndarray, cost: float, class_weight: str | None, room: int | None = None
+    head: SVMHead,
+    features: Tensor,
+    labels: np.ndarray,
+    cost: float,
+    class_weight: str | None,
+    gamma: float | str,
+    room: int | None = None,
 ) -> SVMHead:
     """A machine like ``head`` in double precision, by default with room for all its vectors."""
     from sklearn.preprocessing import StandardScaler
@@ -158,7 +167,8 @@ def _fitted(
 
     values = features.double().numpy()
     scaler = StandardScaler().fit(values)
-    machine = SVC(C=cost, kernel=head.kernel, class_weight=class_weight).fit(scaler.transform(values), labels)
+    machine = SVC(C=cost, kernel=head.kernel, gamma=gamma, class_weight=class_weight)
+    machine.fit(scaler.transform(values), labels)
     own = SVMHead(values.shape[1], head.num_classes, head.kernel, room or len(values)).double()
     return own.from_sklearn(machine, scaler)
 

@@ -30,8 +30,9 @@ from torch.nn import functional
 from medresnet3d.names import require_name
 from medresnet3d.transforms.fundus import FieldOfViewCropd
 from medresnet3d.transforms.load import LoadVolumed
-from medresnet3d.transforms.picture_pipelines import IMAGENET_DEVIATION, IMAGENET_MEAN, AsColourd
+from medresnet3d.transforms.picture_pipelines import AsColourd
 from medresnet3d.transforms.prediction import KeepImaged
+from medresnet3d.weights.normalisation import IMAGENET_DEVIATION, IMAGENET_MEAN
 
 Values = Sequence[int] | Sequence[Sequence[int]] | None
 STRENGTHS = {"none": 0.0, "light": 0.5, "medium": 1.0, "strong": 1.5}

@@ -17,14 +17,9 @@ from medresnet3d.errors import ConfigError, DataError
 from medresnet3d.io import Volume
 from medresnet3d.transforms.keyed import Keyed
 from medresnet3d.transforms.load import LoadVolumed
-from medresnet3d.transforms.picture_pipelines import (
-    CARRIED_ITEMS,
-    IMAGENET_DEVIATION,
-    IMAGENET_MEAN,
-    AsColourd,
-    picture_augmentation,
-)
+from medresnet3d.transforms.picture_pipelines import CARRIED_ITEMS, AsColourd, picture_augmentation
 from medresnet3d.transforms.pictures import COLOURS, Array, PictureTransform, require_colour
+from medresnet3d.weights.normalisation import IMAGENET_DEVIATION, IMAGENET_MEAN
 
 MAGNIFICATIONS = (40, 100, 200, 400)
 #: Name of an image of BreaKHis, ``SOB_B_A-14-22549AB-40-001.png``: the number before the last is the magnification.

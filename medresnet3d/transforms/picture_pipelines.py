@@ -31,9 +31,8 @@ from medresnet3d.transforms.colour_augmentation import RandColourMapd
 from medresnet3d.transforms.keyed import Keyed
 from medresnet3d.transforms.load import LoadVolumed
 from medresnet3d.transforms.pictures import COLOURS, to_numpy, white_of
+from medresnet3d.weights.normalisation import IMAGENET_DEVIATION, IMAGENET_MEAN
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 #: What of a picture is taken.
 FRAMES = ("whole", "square")
 #: Strengths of the augmentation.

@@ -19,7 +19,7 @@ from medresnet3d.data.phantoms.dermoscopy import write_isic2016
 from medresnet3d.networks.masked_ensemble import build_masked_ensemble
 from medresnet3d.transforms.channel_packing import RandPackVersionsd
 from medresnet3d.transforms.dermoscopy_masking import RandCoverSquares, RandCoverSurroundings
-from medresnet3d.transforms.picture_pipelines import IMAGENET_DEVIATION, IMAGENET_MEAN
+from medresnet3d.weights.normalisation import IMAGENET_DEVIATION, IMAGENET_MEAN
 from medresnet3d.workflows.predictor import Predictor
 from medresnet3d.workflows.train import train
 from tests.bundles.as_configured import network_of, parameter_count, prepared

@@ -18,7 +18,7 @@ from medresnet3d.transforms.histology import (
     histology_inference,
     histology_training,
 )
-from medresnet3d.transforms.picture_pipelines import IMAGENET_DEVIATION, IMAGENET_MEAN
+from medresnet3d.weights.normalisation import IMAGENET_DEVIATION, IMAGENET_MEAN
 
 SIZE = (24, 16)
 

@@ -15,8 +15,6 @@ from medresnet3d.transforms.colour_augmentation import RandRaiseChanneld
 from medresnet3d.transforms.dermoscopy import ShadesOfGreyd
 from medresnet3d.transforms.load import LoadVolumed
 from medresnet3d.transforms.picture_pipelines import (
-    IMAGENET_DEVIATION,
-    IMAGENET_MEAN,
     STRENGTHS,
     AsColour,
     CentralSquared,
@@ -24,6 +22,7 @@ from medresnet3d.transforms.picture_pipelines import (
     picture_inference,
     picture_training,
 )
+from medresnet3d.weights.normalisation import IMAGENET_DEVIATION, IMAGENET_MEAN
 
 
 @pytest.fixture(scope="module")
