@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
@@ -16,6 +17,7 @@ from medresnet3d.data import SeededDataset
 from medresnet3d.engines.features import Cases, extract
 from medresnet3d.engines.svm_fit import fit_svm
 from medresnet3d.networks.described import DescribedClassifier
+from medresnet3d.networks.heads.svm import NoRoomError, SVMHead
 
 logger = logging.getLogger(__name__)
 
@@ -23,13 +25,16 @@ logger = logging.getLogger(__name__)
 class FitDescribed:
     """Fit what is measured in the training pictures; for ``FitStage``.
 
-    Where there are more pictures than the machine has room for vectors, it learns from a part that has all classes
-    alike. A machine needs two patients of every class; where there are not, the classifier goes on answering alone, and
-    the log says so.
+    Colours that are measured change with light, stain and camera, so the machine learns each picture as it is and as
+    often varied. Where it needs more vectors than it has room for, it learns from a part that has all classes alike. It
+    needs two patients of every class (where none are named, each picture counts as one); where there are not, the
+    classifier goes on answering alone, and the log says so.
 
     Args:
         dataset: training pictures.
         transform: without randomness.
+        varied: with randomness, sample by sample.
+        copies: how often each picture is varied; 0: it is learnt as it is.
         cost: C of the machine.
         reach: gamma times the number of measurements; small ones make each vector count farther away.
         seed: of the folds, by which the probabilities are fitted, and of the part.
@@ -40,23 +45,29 @@ class FitDescribed:
         self,
         dataset: SeededDataset,
         transform: Callable[[Any], Any],
+        varied: Callable[[Any], Any] | None = None,
+        copies: int = 1,
         cost: float = 10.0,
         reach: float = 0.3,
         seed: int = 0,
         batch_size: int = 16,
     ) -> None:
-        self.dataset = SeededDataset(dataset.data, transform, cache="none")
+        known = [{"patient": item.get("case"), **item} for item in dataset.data]
+        self.datasets = [SeededDataset(known, transform, cache="none")]
+        if varied is not None:
+            self.datasets += [SeededDataset(known, varied, seed + n, cache="none") for n in range(copies)]
         self.cost, self.reach, self.seed, self.batch_size = cost, reach, seed, batch_size
 
     def __call__(self, network: nn.Module, folder: Path) -> None:
         """Fit; a network that measures nothing is left as it is.
 
         Raises:
-            DataError: if a picture names no class or patient.
+            DataError: if a picture names no class.
         """
         if not isinstance(network, DescribedClassifier):
             return
-        cases = extract(network, self.dataset, network.measurements, self.batch_size)
+        parts = [extract(network, each, network.measurements, self.batch_size) for each in self.datasets]
+        cases = joined(parts)
         patients = Counter(label for label, _ in set(zip(cases.labels, cases.patients, strict=True)))
         few = [str(number) for number in range(network.svm.num_classes) if patients[number] < 2]
         if few:
@@ -65,15 +76,30 @@ class FitDescribed:
                 ", ".join(few),
             )
             return
-        cases = part_of(cases, network.svm.coefficients.shape[1], self.seed)
         scaler = StandardScaler().fit(cases.features.double().numpy())
         network.put("mean", scaler.mean_)
         network.put("deviation", scaler.scale_)
-        device = network.mean.device
-        values = network.standardised(cases.features.to(device)).cpu()
-        known = Cases(values, cases.labels, cases.patients)
-        gamma = self.reach / values.shape[1]
-        fit_svm(network.svm, known, costs=(self.cost,), gamma=gamma, seed=self.seed, folder=folder)
+        values = network.standardised(cases.features.to(network.mean.device)).cpu()
+        self._fit(network.svm, Cases(values, cases.labels, cases.patients))
+
+    def _fit(self, machine: SVMHead, cases: Cases) -> None:
+        """Fit on all cases, or on as many as lead to few enough vectors."""
+        gamma = self.reach / cases.features.shape[1]
+        while True:
+            try:
+                fit_svm(machine, cases, costs=(self.cost,), gamma=gamma, seed=self.seed)
+                return
+            except NoRoomError:
+                cases = part_of(cases, max(machine.coefficients.shape[1], len(cases.labels) * 4 // 5), self.seed)
+
+
+def joined(parts: Sequence[Cases]) -> Cases:
+    """All cases of several lists, in their order."""
+    return Cases(
+        torch.cat([part.features for part in parts]),
+        [label for part in parts for label in part.labels],
+        [patient for part in parts for patient in part.patients],
+    )
 
 
 def part_of(cases: Cases, limit: int, seed: int = 0) -> Cases:

@@ -35,13 +35,12 @@ class FitFusionWeights:
             ConfigError: if the network is no ensemble.
             DataError: if a case has no class or patient, or no member has any case right.
         """
-        described = isinstance(network, DescribedClassifier)
-        ensemble = network.classifier if described else network
+        ensemble: Any = network.classifier if isinstance(network, DescribedClassifier) else network
         if not isinstance(ensemble, Ensemble):
             raise ConfigError(f"{type(ensemble).__name__} has no members to weigh; use build_ensemble.")
 
         def opinions(images: Tensor) -> Tensor:
-            pictures = network.seen(images) if described else images
+            pictures = network.seen(images) if isinstance(network, DescribedClassifier) else images
             return ensemble.opinions(pictures).transpose(0, 1).flatten(1)
 
         cases = extract(network, self.dataset, opinions, self.batch_size)

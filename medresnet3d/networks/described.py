@@ -52,7 +52,7 @@ class DescribedClassifier(FittedModule):
         deviation: Tensor
 
     def __init__(
-        self, classifier: nn.Module, num_classes: int, picture_size: int, share: float = 0.5, capacity: int = 1280
+        self, classifier: nn.Module, num_classes: int, picture_size: int, share: float = 0.5, capacity: int = 1792
     ) -> None:
         super().__init__()
         if not 0 < share < 1:
@@ -97,7 +97,7 @@ def _resized(x: Tensor, size: int) -> Tensor:
 
 
 def describe(
-    classifier: nn.Module, num_classes: int, picture_size: int, share: float = 0.5, capacity: int = 1280
+    classifier: nn.Module, num_classes: int, picture_size: int, share: float = 0.5, capacity: int = 1792
 ) -> nn.Module:
     """Put a support vector machine on measurements beside a classifier.
 

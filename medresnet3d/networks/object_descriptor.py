@@ -49,6 +49,8 @@ class ObjectDescriptor(nn.Module):
     """
 
     length = 457
+    mean: Tensor
+    deviation: Tensor
 
     def __init__(
         self, mean: tuple[float, ...] = IMAGENET_MEAN, deviation: tuple[float, ...] = IMAGENET_DEVIATION

@@ -23,6 +23,10 @@ from medresnet3d.networks.heads.fitted import FittedModule, full_precision_linea
 KERNELS = ("linear", "rbf")
 
 
+class NoRoomError(DataError):
+    """A fitted machine has more support vectors than its tensors have room for."""
+
+
 @torch.jit.script
 def couple(pairwise: Tensor) -> Tensor:
     """Class probabilities from those of pairs, by libsvm's iteration and stopping rule (Wu, Lin and Weng, 2004).
@@ -170,7 +174,8 @@ class SVMHead(FittedModule):
             scaler: the fitted ``sklearn.preprocessing.StandardScaler`` in front of it; ``None``: none.
 
         Raises:
-            DataError: if it has another kernel or other classes, or more support vectors than there is room for.
+            DataError: if it has another kernel or other classes.
+            NoRoomError: if it has more support vectors than there is room for.
         """
         self._check(machine)
         vectors, coefficients, intercept = _pairs_of(machine)
@@ -178,7 +183,7 @@ class SVMHead(FittedModule):
             vectors, coefficients = coefficients @ vectors, np.eye(len(intercept))
         places = self.coefficients.shape[1]
         if len(vectors) > places:
-            raise DataError(
+            raise NoRoomError(
                 f"The fitted SVM has {len(vectors)} support vectors, but there is room for {places}; raise the "
                 "capacity, or change C so that fewer are needed."
             )
