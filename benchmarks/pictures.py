@@ -89,9 +89,16 @@ class Pictures:
 
 
 SETS = {
-    "dermoscopy": Pictures("skin_lesion_ensemble", 128, 110, 110, clinical=("age", "sex", "site")),
+    "dermoscopy": Pictures(
+        "skin_lesion_ensemble", 128, 110, 110, clinical=("age", "sex", "site"), without={"described": 0}
+    ),
     "blood_cells": Pictures(
-        "leukocyte_hierarchical_resnet", 128, 200, 200, {"raised": 0.0, "noise": 0.0, "validation_fraction": 0.04}
+        "leukocyte_hierarchical_resnet",
+        128,
+        200,
+        200,
+        {"raised": 0.0, "noise": 0.0, "validation_fraction": 0.04},
+        without={"described": 0},
     ),
     "fundus": Pictures(
         "retinopathy_screening_resnet",

@@ -56,7 +56,7 @@ SPECIMENS = {
 CLINICAL = "_clinical"
 PICTURES = {
     "ours": "the bundle",
-    "without": "the bundle without the finder of lesions",
+    "without": "the bundle, its networks alone",
     "plain": "plain ResNet-18",
     "forest": "forest on histograms of colours",
     f"ours{CLINICAL}": "the bundle, age, sex and place",

@@ -87,7 +87,9 @@ def update_average(average: nn.Module, network: nn.Module, iteration: int, decay
 
 
 def half_precision(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Weights as they ship."""
+    """Weights as they ship; what measurements are standardised by keeps its digits, since some are very small."""
+    exact = ("mean", "deviation")
     return {
-        name: tensor.half().contiguous() if tensor.is_floating_point() else tensor for name, tensor in state.items()
+        name: tensor.half().contiguous() if tensor.is_floating_point() and name not in exact else tensor
+        for name, tensor in state.items()
     }

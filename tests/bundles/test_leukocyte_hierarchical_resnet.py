@@ -20,7 +20,7 @@ from medresnet3d.workflows.train import train
 from tests.bundles.as_configured import accuracy, learn, network_of, parameter_count, prepared
 
 BUNDLE = find_bundle("leukocyte_hierarchical_resnet")
-TINY = {"arch": "resnet10", "image_size": 32, "max_epochs": 2, "batch_size": 8}
+TINY = {"arch": "resnet10", "image_size": 32, "max_epochs": 2, "batch_size": 8, "described": 0}
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +122,12 @@ def test_augmentation_varies_colours_and_noise_in_training_alone(cells: Path) ->
     assert raised.any(0).all() and (raised.sum(1) <= 1).all() and not raised.any(1).all()
     unvaried = _parsed({**overrides, "augmentation": "none"}, "train#dataset")[0]["image"]
     torch.testing.assert_close(unvaried, plain)
+
+
+def test_what_is_measured_answers_too(cells: Path, tmp_path: Path) -> None:
+    network = load_network(train(BUNDLE, cells, tmp_path / "run", set=TINY | {"described": 0.6}, device="cpu"))
+    assert bool(network.svm.ready) and network.share == 0.6
+    assert int((network.svm.coefficients.abs().sum(0) > 0).sum()) > 8
 
 
 @pytest.mark.slow

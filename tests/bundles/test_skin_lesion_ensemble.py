@@ -22,7 +22,7 @@ from medresnet3d.workflows.train import train
 from tests.bundles.as_configured import accuracy, learn, network_of, parameter_count, prepared
 
 BUNDLE = find_bundle("skin_lesion_ensemble")
-TINY = {"archs": ["resnet10", "googlenet"], "image_size": 32, "max_epochs": 2, "batch_size": 6}
+TINY = {"archs": ["resnet10", "googlenet"], "image_size": 32, "max_epochs": 2, "batch_size": 6, "described": 0}
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def run(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_published_size_is_one_id_away(size: str, parameters: int) -> None:
     network = network_of(BUNDLE, size=size)
     assert parameter_count(network) == parameters
-    names = [type(member).__name__ for member in network.members]
+    names = [type(member).__name__ for member in network.classifier.members]
     assert names == ["AlexNet", "VGG", "GoogLeNet", "ResNetClassifier"]
 
 
@@ -88,6 +88,21 @@ def test_age_and_place_weigh_with_the_picture_where_they_are_known(manifest: Pat
     assert alone.details["clinical"] == {"age": "", "site": ""}
     off = train(BUNDLE, told, tmp_path / "off", set=TINY | {"max_epochs": 1, "clinical_fields": None}, device="cpu")
     assert load_config(off / "bundle", ("inference.json",)).get("clinical") is None
+
+
+def test_the_answer_is_that_of_the_ensemble_and_of_what_is_measured(run: Path, manifest: Path, tmp_path: Path) -> None:
+    both = train(BUNDLE, manifest, tmp_path / "run", set=TINY | {"described": 0.6}, device="cpu")
+    network, alone = load_network(both), load_network(run)
+    assert bool(network.svm.ready)
+    for name, tensor in alone.members.state_dict().items():  # the ensemble learns as by itself
+        torch.testing.assert_close(network.classifier.members.state_dict()[name], tensor, atol=1e-5, rtol=1e-4)
+    picture = items(manifest, "test")[0]["image"]
+    image = prepared(both / "bundle", picture)
+    assert image.shape[2:] == (128, 128)
+    with torch.inference_mode():
+        measured = network.svm(network.standardised(network.measurements(image)))
+        pooled = 0.4 * network.classifier(network.seen(image)) + 0.6 * measured
+        torch.testing.assert_close(network(image), pooled.log_softmax(1), atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.slow
