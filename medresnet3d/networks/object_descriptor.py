@@ -9,10 +9,13 @@ so that it is exported with a network.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from itertools import pairwise
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from medresnet3d.weights.normalisation import IMAGENET_DEVIATION, IMAGENET_MEAN
@@ -69,9 +72,10 @@ class ObjectDescriptor(nn.Module):
         radius = elliptic_radius(inside)
         regions = [inside, 1 - inside, border_of(inside)]
         parts = [around, shape_of(inside), asymmetry(rgb), contrast(lab[:, 0] / 100, regions[:2])]
+        patterns = [binary_patterns(lab[:, 0], step) for step in RADII]
         for region in regions:
             parts.append(statistics(torch.cat([against, hsv], 1), region))
-            parts += [histogram(binary_patterns(lab[:, 0], step), region, PATTERNS) for step in RADII]
+            parts += [histogram(codes, region, PATTERNS) for codes in patterns]
         parts.append(ring_colours(torch.cat([against, hsv[:, 1:]], 1), radius))
         margin = ((radius > MARGIN[0]) & (radius < MARGIN[1])).to(inside.dtype)
         parts += [gradients(channel, inside, margin) for channel in (lab[:, 0], against[:, 1], against[:, 2])]
@@ -105,14 +109,18 @@ def smoothed(values: Tensor, sigma: float) -> Tensor:
     return _smoothing(values, rows, sigma) @ values @ _smoothing(values, columns, sigma).T
 
 
-def _smoothing(like: Tensor, length: int, sigma: float) -> Tensor:
+@lru_cache(maxsize=64)
+def _smoothing_matrix(length: int, sigma: float) -> NDArray[np.float32]:
     """The matrix (n, n) that smooths a column of n values; faster than a convolution by a long kernel."""
     reach = min(int(4 * sigma + 0.5), length - 1)
-    places = torch.arange(-reach, reach + 1, dtype=like.dtype, device=like.device)
-    weights = torch.exp(-0.5 * (places / sigma) ** 2)
-    unit = torch.eye(length, dtype=like.dtype, device=like.device)[:, None]
-    padded = F.pad(unit, (reach, reach), mode="reflect")
-    return F.conv1d(padded, (weights / weights.sum())[None, None])[:, 0].T
+    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    padded = np.pad(np.eye(length), ((reach, reach), (0, 0)), mode="reflect")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=0)
+    return np.asarray(windows @ (weights / weights.sum()), dtype=np.float32)
+
+
+def _smoothing(like: Tensor, length: int, sigma: float) -> Tensor:
+    return torch.as_tensor(_smoothing_matrix(int(length), sigma), dtype=like.dtype, device=like.device)
 
 
 def otsu(values: Tensor) -> Tensor:
