@@ -120,7 +120,8 @@ def _smoothing_matrix(length: int, sigma: float) -> NDArray[np.float32]:
 
 
 def _smoothing(like: Tensor, length: int, sigma: float) -> Tensor:
-    return torch.as_tensor(_smoothing_matrix(int(length), sigma), dtype=like.dtype, device=like.device)
+    matrix = _smoothing_matrix(int(length), float(sigma))  # in a trace sizes are tensors
+    return torch.as_tensor(matrix, dtype=like.dtype, device=like.device)
 
 
 def otsu(values: Tensor) -> Tensor:
