@@ -1,8 +1,7 @@
 """A classifier of pictures beside a support vector machine on what an expert would measure in them.
 
-A network that learns from a thousand pictures fits them before it has learnt to measure; colours against the
-surroundings, texture and shape need no learning (:mod:`medresnet3d.networks.object_descriptor`). The two err in
-different cases.
+Colours against the surroundings, texture and shape are measured without learning
+(:mod:`medresnet3d.networks.object_descriptor`); what they say of the class is learnt from few pictures.
 """
 
 from __future__ import annotations
@@ -56,7 +55,9 @@ class DescribedClassifier(FittedModule):
     ) -> None:
         super().__init__()
         if not 0 < share < 1:
-            raise ConfigError(f"The share of what is measured is {share}; give a number above 0 and below 1.")
+            raise ConfigError(
+                f"The share of what is measured is {share}; give 0 (the classifier alone) or a number below 1."
+            )
         self.classifier = classifier
         self.picture_size, self.share = picture_size, share
         self.descriptor = ObjectDescriptor()
@@ -81,10 +82,11 @@ class DescribedClassifier(FittedModule):
     def forward(self, x: Tensor) -> Tensor:
         """Log-probabilities (B, K), see the class."""
         if self.training:
-            return self.classifier(x)  # type: ignore[no-any-return]
-        said = self.classifier(self.seen(x)).float().log_softmax(1)
+            learnt: Tensor = self.classifier(x)
+            return learnt
+        said: Tensor = self.classifier(self.seen(x)).float().log_softmax(1)
         if not torch.jit.is_tracing() and not bool(self.svm.ready):
-            return said  # type: ignore[no-any-return]
+            return said
         measured = self.svm(self.standardised(self.measurements(x)))
         pooled = torch.lerp(said, measured, self.share).log_softmax(1)
         return torch.where(self.svm.ready, pooled, said)

@@ -111,7 +111,7 @@ def smoothed(values: Tensor, sigma: float) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _smoothing_matrix(length: int, sigma: float) -> NDArray[np.float32]:
-    """The matrix (n, n) that smooths a column of n values; faster than a convolution by a long kernel."""
+    """The matrix (n, n) that smooths a column of n values."""
     reach = min(int(4 * sigma + 0.5), length - 1)
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     padded = np.pad(np.eye(length), ((reach, reach), (0, 0)), mode="reflect")
@@ -178,9 +178,8 @@ def border_of(inside: Tensor) -> Tensor:
 def _moments(inside: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Places against the centre, (B, i, j) down and right, and second moments (B,): down, right, mixed."""
     down, right = _axes(inside, *inside.shape[1:])
-    away = [axis - _share(axis.expand_as(inside), inside)[:, None, None] for axis in (down, right)]
-    squares = [_share(away[a] * away[b], inside) for a, b in ((0, 0), (1, 1), (0, 1))]
-    return (*away, *squares)  # type: ignore[return-value]
+    down, right = (axis - _share(axis.expand_as(inside), inside)[:, None, None] for axis in (down, right))
+    return down, right, _share(down.square(), inside), _share(right.square(), inside), _share(down * right, inside)
 
 
 def elliptic_radius(inside: Tensor) -> Tensor:
