@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from medresnet3d.networks.classifier_base import ClassifierBase
 from medresnet3d.networks.layers.choice import LayerChoice
+from medresnet3d.networks.layers.resize import resize
 from medresnet3d.networks.resnet import BasicBlock
 from medresnet3d.networks.width import scaled
 
@@ -119,18 +120,22 @@ class MultiScaleAttentionResNet(ClassifierBase):
 
     @torch.jit.unused
     def attention(self, x: Tensor) -> Tensor:
-        """The weights of places of each scale's first stage, the mean over its blocks, (B, scales, ...), 0 to 1.
+        """The weights of places of each scale's last stage, interpolated to the input's size, (B, scales, ...), 0 to 1.
+
+        The mean over the blocks of the stage. Earlier stages weigh edges and noise; where their weights rise differs
+        from one training to the next.
 
         Raises:
             TypeError: for a network without attention.
         """
         maps = []
         for scale, trunk in enumerate(self.trunks):
-            seen, weights = x[:, scale : scale + 1], []
-            for block in trunk[0]:  # type: ignore[index]
+            seen = trunk[:-1](x[:, scale : scale + 1])  # type: ignore[index]
+            weights = []
+            for block in trunk[-1]:  # type: ignore[index]
                 if not isinstance(block, AttentionBlock):
                     raise TypeError("this network was built without attention.")
                 weights.append(block.weighted(seen)[1])
                 seen = block(seen)
             maps.append(torch.stack(weights).mean(0))
-        return torch.cat(maps, dim=1)
+        return resize(torch.cat(maps, dim=1), list(x.shape[2:]))

@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from medresnet3d.errors import ConfigError
 from medresnet3d.networks.heads.fitted import FittedModule
 from medresnet3d.networks.heads.svm import SVMHead
+from medresnet3d.networks.layers.resize import resize
 from medresnet3d.networks.object_descriptor import ObjectDescriptor
 
 DESCRIBED_SIZE = 128
@@ -95,7 +95,7 @@ class DescribedClassifier(FittedModule):
 def _resized(x: Tensor, size: int) -> Tensor:
     if x.shape[2:] == (size, size):
         return x
-    return F.interpolate(x, (size, size), mode="bilinear", align_corners=False)
+    return resize(x, [size, size])
 
 
 def describe(

@@ -17,6 +17,7 @@ from medresnet3d.networks.layers.activations import LayerName, maxout_pieces
 from medresnet3d.networks.layers.choice import LayerChoice
 from medresnet3d.networks.layers.dense_deconvolution import DenseDeconvolution
 from medresnet3d.networks.layers.maxout import use_maxout
+from medresnet3d.networks.layers.resize import resize
 from medresnet3d.networks.resnet import BasicBlock, ResNetClassifier
 from medresnet3d.networks.width import scaled
 
@@ -79,7 +80,6 @@ class DSFCN(nn.Module):
         layers = LayerChoice(spatial_dims, encoder.layers.norm, encoder.layers.act)
         kind = DenseDeconvolution if dense else TransposedConvolution
         self.stride = 2 ** (len(channels) - 1)
-        self.mode = "bilinear" if spatial_dims == 2 else "trilinear"
         self.up, self.join, self.sides = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         before = channels.pop()
         for after, skip in zip(widths, reversed(channels), strict=True):
@@ -125,7 +125,7 @@ class DSFCN(nn.Module):
             return main
         found = [main]
         while len(outputs) > 0:
-            side = nn.functional.interpolate(outputs.pop(), padded, mode=self.mode, align_corners=False)
+            side = resize(outputs.pop(), padded)
             found.append(_cropped(side, size))
         return found
 

@@ -15,11 +15,11 @@ from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
 from medresnet3d.networks.layers.activations import LayerName
+from medresnet3d.networks.layers.resize import resize
 from medresnet3d.networks.resnet import BasicBlock, ResNetClassifier
 
 PRIOR = 0.01
 """Probability that every place gets at first, since most places are no lesion (T.-Y. Lin et al. 2017)."""
-INTERPOLATION = {2: "bilinear", 3: "trilinear"}
 
 
 class MultiLevelFCN(nn.Module):
@@ -77,10 +77,6 @@ class MultiLevelFCN(nn.Module):
         self.blocks = nn.ModuleList(BasicBlock(layers, fusion_channels, fusion_channels) for _ in channels)
         self.heads = nn.ModuleList(_head(spatial_dims, fusion_channels, out_channels) for _ in channels)
         self.drop = nn.Dropout2d(dropout) if spatial_dims == 2 else nn.Dropout3d(dropout)
-        self.interpolation = INTERPOLATION[spatial_dims]
-
-    def _resized(self, x: Tensor, size: list[int]) -> Tensor:
-        return nn.functional.interpolate(x, size=size, mode=self.interpolation, align_corners=False)
 
     def fused(self, x: Tensor) -> list[Tensor]:
         """Fused maps of each level, the finest first, each (B, fusion_channels, ...)."""
@@ -93,7 +89,7 @@ class MultiLevelFCN(nn.Module):
         for index, block in enumerate(self.blocks):
             here = scored[len(scored) - 1 - index]
             if index > 0:
-                here = here + self._resized(below, here.shape[2:])  # type: ignore[arg-type]
+                here = here + resize(below, list(here.shape[2:]))
             below = block(here)
             levels.insert(0, below)
         return levels
@@ -105,7 +101,7 @@ class MultiLevelFCN(nn.Module):
         logits: list[Tensor] = []
         for index, head in enumerate(self.heads):
             if index == 0 or self.training:
-                logits.append(self._resized(head(levels[index]), x.shape[2:]))  # type: ignore[arg-type]
+                logits.append(resize(head(levels[index]), list(x.shape[2:])))
         if not torch.jit.is_scripting():  # noqa: SIM102 - TorchScript skips a branch for this condition alone
             if self.training:
                 return logits  # type: ignore[return-value]

@@ -14,9 +14,8 @@ from torch.nn import functional
 
 from medresnet3d.networks.classifier import build_classifier
 from medresnet3d.networks.classifier_base import ClassifierBase
+from medresnet3d.networks.layers.resize import resize
 from medresnet3d.networks.svm_classifier import SVMClassifier
-
-INTERPOLATION = {2: "bilinear", 3: "trilinear"}
 
 
 class SVMHeatMap(SVMClassifier):
@@ -55,8 +54,7 @@ class SVMHeatMap(SVMClassifier):
     def forward_features(self, x: Tensor) -> Tensor:
         """Features of patches (B, C, ...) in front of the last layer, (B, F)."""
         size = [self.input_size] * (x.ndim - 2)
-        mode = INTERPOLATION[x.ndim - 2]
-        return self.network.forward_features(functional.interpolate(x, size=size, mode=mode, align_corners=False))
+        return self.network.forward_features(resize(x, size))
 
     def forward(self, x: Tensor) -> Tensor:
         """Answers for patches, or a dense map, see the class."""
@@ -80,7 +78,7 @@ class SVMHeatMap(SVMClassifier):
         answers = torch.cat([self.answers(part) for part in flat.split(self.chunk)])
         coarse = answers.reshape(x.shape[0], *grid, -1).movedim(-1, 1)
         fine = [count * self.stride for count in grid]
-        dense = functional.interpolate(coarse.float(), size=fine, mode=INTERPOLATION[axes], align_corners=False)
+        dense = resize(coarse.float(), fine)
         for axis, size in enumerate(x.shape[2:]):
             dense = dense.narrow(2 + axis, 0, size)
         return dense

@@ -19,7 +19,7 @@ from medresnet3d.networks.candidates import find_peaks, paint_candidates, sample
 from medresnet3d.networks.layers.activations import LayerName
 from medresnet3d.networks.residual_fcn import ResidualFCN
 
-FUSIONS = ("second", "mean", "product")
+FUSIONS = ("second", "mean", "product", "first")
 LEAST = 1e-4
 """Probability where there is no candidate; one is at most as far from 1."""
 
@@ -42,7 +42,7 @@ class TwoStageDetector(nn.Module):
         distance: least distance of two candidates along one axis, in voxels.
         reach: how far from a candidate its mask may reach, in voxels.
         threshold: least probability of a centre at a candidate.
-        fusion: probability of a candidate: of the ``second`` network, or ``mean`` or ``product`` of both.
+        fusion: probability of a candidate: by the ``second`` network, by the ``first``, or ``mean`` or ``product``.
 
     Shapes: (B, 1, ...) to logits (B, 1, ...) in eval mode: the probability of each candidate fills its mask, and
     :data:`LEAST` everything else. In training mode the logits (B, 2, ...) of ``first``. While ``scoring`` is off, the
@@ -101,7 +101,9 @@ class TwoStageDetector(nn.Module):
     def _fused(self, first: Tensor, second: Tensor) -> Tensor:
         if self.fusion == "mean":
             return (first + second) / 2
-        return first * second if self.fusion == "product" else second
+        if self.fusion == "product":
+            return first * second
+        return first if self.fusion == "first" else second
 
     def forward(self, x: Tensor) -> Tensor:
         """Dense logits, see the class."""

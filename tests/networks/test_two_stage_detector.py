@@ -93,7 +93,7 @@ def test_before_the_second_stage_is_trained_candidates_keep_the_first_s_probabil
 
 @pytest.mark.parametrize(
     ("fusion", "large", "small"),
-    [("second", 0.982, 0.018), ("mean", 0.966, 0.434), ("product", 0.933, 0.0153)],
+    [("second", 0.982, 0.018), ("mean", 0.966, 0.434), ("product", 0.933, 0.0153), ("first", 0.95, 0.85)],
 )
 def test_the_second_stage_scores_each_candidate(fusion: str, large: float, small: float) -> None:
     network = detector(fusion=fusion)

@@ -34,6 +34,10 @@ from tests.networks.detection_toy import (
 )
 
 SEEDS = range(5)
+ATTENTION_SEEDS = range(5, 10)
+"""Which stage's weights are looked at, the last, was chosen on ``SEEDS``."""
+HYBRID_SEEDS = range(5, 17)
+"""On the five of ``SEEDS`` the gain, 0.046, was not told from zero (-0.019 to 0.110)."""
 FIRST_STEPS, SECOND_STEPS, SCALE_STEPS = 120, 200, 400
 EDGES, CUBE = [10.0, 20.0, 32.0], 12
 COUNT = 12
@@ -195,9 +199,17 @@ def test_against_a_stage_as_large_that_sees_whole_discs() -> None:
 
 
 @pytest.mark.slow
-def test_attention_and_hybrid_loss_for_the_model_card() -> None:
-    """Neither has come out so far: the intervals hold zero, and the test says only that both were measured."""
-    low, high = shown("attention on the disc less that beside it", [attention_contrast(seed) for seed in SEEDS])
-    assert -0.5 < low < high < 0.5
-    gains = [first_cpm(candidates(s), data(s)[2]) - first_cpm(candidates(s, ("focal",)), data(s)[2]) for s in SEEDS]
-    assert shown("CPM gained by the hybrid loss", gains)[1] > 0
+def test_attention_rises_on_the_disc() -> None:
+    """The weights of places of the last stages."""
+    contrasts = [attention_contrast(seed) for seed in ATTENTION_SEEDS]
+    assert shown("attention on the disc less that beside it", contrasts)[0] > 0
+
+
+@pytest.mark.slow
+def test_the_hybrid_loss_raises_the_cpm_of_the_candidates() -> None:
+    """Against the loss of the centres alone, at equal steps."""
+    gains = []
+    for seed in HYBRID_SEEDS:
+        with_masks, without = candidates(seed), candidates(seed, ("focal",))
+        gains.append(first_cpm(with_masks, data(seed)[2]) - first_cpm(without, data(seed)[2]))
+    assert shown("CPM gained by the hybrid loss", gains)[0] > 0
