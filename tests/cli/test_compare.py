@@ -18,7 +18,11 @@ from medresnet3d.workflows.compare_presets import ALL, presets
 from tests.cli.application import application
 from tests.workflows.toy_bundle import write_cubes, write_toy_bundle
 
-COMMAND = "import torch; torch.set_num_threads(1); from medresnet3d.cli.main import main; main()"
+COMMAND = (
+    "import signal, torch; signal.signal(signal.SIGINT, signal.default_int_handler); torch.set_num_threads(1); "
+    "from medresnet3d.cli.main import main; main()"
+)
+"""A shell's background job has Ctrl-C ignored, and what it starts inherits that."""
 
 
 @pytest.fixture(scope="module")

@@ -114,8 +114,9 @@ def attention_contrast(seed: int) -> float:
         )
         for part in (test.images, test.truth[:, 1:])
     )
+    network = scorer(seed)
     with torch.no_grad():
-        attention = scorer(seed).attention(cubes)
+        attention = network.attention(cubes)
     inside = masks > 0.5
     return float(attention[inside].mean() - attention[~inside].mean())
 

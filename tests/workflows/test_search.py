@@ -278,6 +278,7 @@ def _worker_in_training(out: Path, parent: int) -> int:
     (summary,) = optuna.get_all_study_summaries(storage)
     trials = optuna.load_study(study_name=summary.study_name, storage=storage).trials
     slot = int(saved.parents[1].name)
-    (holder,) = [one.user_attrs["holder"] for one in trials if one.user_attrs["slot"] == slot and one.params]
+    own = [one.user_attrs for one in trials if one.user_attrs["slot"] == slot and one.params]
+    (holder,) = [one["holder"] for one in own if not one.get("surplus")]  # both may have offered the first slot
     assert holder["pid"] not in (os.getpid(), parent)
     return int(holder["pid"])
