@@ -17,6 +17,7 @@ loss, optimiser and schedule; the learning rate of each arm was chosen in short 
     python benchmarks/brain_tissue.py --data manifest.json --out runs3 --arm final --cpu-seconds 600 \
         --start-from runs2/model.pt --learning-rate 0.002
     python benchmarks/brain_tissue.py --out runs3 --arm summary
+    python benchmarks/brain_tissue.py --data manifest.json --out runs --arm distances
 """
 
 from __future__ import annotations
@@ -40,10 +41,12 @@ from torch import nn
 from medresnet3d.data import items
 from medresnet3d.io.atomic import atomic_path, atomic_write_text
 from medresnet3d.losses.deep_supervision import FadingDeepSupervisionLoss
+from medresnet3d.metrics.segmentation import case_metrics
 from medresnet3d.networks.voxresnet import VoxResNet, build_voxresnet
 from medresnet3d.transforms.mri import brain_tissue_augmentation, brain_tissue_validation
 from medresnet3d.transforms.mri_shifts import SHIFTS
 
+MEASURES = ("dice", "hd95_mm", "avd_percent")
 TISSUES = ("CSF", "grey matter", "white matter")
 NORM_MOMENTUM = 0.03  # of batch statistics, since batches are small
 
@@ -228,6 +231,26 @@ def run_borders(options: argparse.Namespace) -> dict[str, Any]:
     return {"mean_dice": cases, "mean": float(scores.mean()), "interval": interval(scores)}
 
 
+def run_distances(options: argparse.Namespace) -> dict[str, Any]:
+    """Dice, 95th percentile of the surface distance and volume difference of the networks that the folds have left."""
+    cases: dict[str, dict[str, list[float]]] = {}  # means over the tissues, by arm and patient
+    for arm in ARMS:
+        for path in sorted(options.out.glob(f"{arm}_fold?.pt")):
+            split = {"fold": int(path.stem[-1]), "folds": options.folds, "seed": SEED}
+            network = make_network(arm, path).eval()
+            for scan in prepared(items(options.data, "validation", **split)):
+                answer, spacing = segment(network, arm, scan["image"]), scan["label"].pixdim.tolist()
+                rows = case_metrics(answer, scan["label"], spacing, dict(enumerate(TISSUES, 1)))
+                means = [float(np.mean([row[name] for row in rows])) for name in MEASURES]
+                cases.setdefault(arm, {})[scan["patient"]] = means
+    tables = {arm: np.array(list(own.values())) for arm, own in cases.items()}
+    differences = {f"{FINAL} - {arm}": tables[FINAL] - table for arm, table in tables.items() if arm != FINAL}
+    return {"cases": cases} | {
+        arm: {name: estimate(table[:, column]) for column, name in enumerate(MEASURES)}
+        for arm, table in (tables | differences).items()
+    }
+
+
 def interval(cases: np.ndarray, resamples: int = 10000) -> list[float]:
     """Percentile bootstrap 95% interval of the mean, resampled by subject."""
     return [round(value, 4) for value in estimate(cases, resamples)["interval"]]
@@ -271,7 +294,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="manifest of skull-stripped T1 scans with tissue maps")
     parser.add_argument("--out", type=Path, required=True, help="folder for figures and weights")
-    parser.add_argument("--arm", choices=[*ARMS, "borders", "final", "summary"], default="voxresnet")
+    parser.add_argument("--arm", choices=[*ARMS, "borders", "distances", "final", "summary"], default="voxresnet")
     parser.add_argument("--fold", type=int, default=0)
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--cpu-seconds", type=float, default=900.0)
@@ -288,6 +311,8 @@ def main() -> None:
         name, result = "summary", summarise(options.out)
     elif options.arm == "borders":
         name, result = "borders", run_borders(options)
+    elif options.arm == "distances":
+        name, result = "distances", run_distances(options)
     elif options.arm == "final":
         name, result = "final", run_final(options)
     else:

@@ -23,6 +23,7 @@ from medresnet3d.workflows.evaluate import evaluate
 from medresnet3d.workflows.infer import infer
 from medresnet3d.workflows.predictor import Predictor
 from medresnet3d.workflows.train import train
+from tests.networks.detection_toy import interval
 
 BUNDLE = find_bundle("brain_tissue_voxresnet")
 SMALL = {"width": 8, "patch_size": 16, "patches_per_scan": 1, "max_epochs": 1, "precision": "fp32", "num_workers": 0}
@@ -99,18 +100,21 @@ def test_channels_follow_from_the_modalities() -> None:
         assert network.stage1[0].in_channels == channels
 
 
+def white_matter(names: list[str], folder: Path, seed: int) -> float:
+    """Dice of white matter on unseen people whose grey and white matter are alike in the T1."""
+    root = write_mrbrains13(folder / "official", 9, seed, size=36, isointense=True)
+    manifest = prepare("mrbrains13", root, folder / "manifest.json", options={"images": ",".join(names)}).path
+    chosen = SMALL | {"modalities": names, "patches_per_scan": 20, "max_epochs": 8, "val_interval": 8}
+    run = train("brain_tissue_voxresnet", manifest, folder / "run", device="cpu", set=chosen)
+    return evaluate(run, manifest, folder / "eval", device="cpu", n_boot=20)["white matter"]["dice"].value
+
+
 @pytest.mark.slow
 def test_a_second_modality_finds_the_border_that_the_t1_does_not_show(tmp_path: Path) -> None:
-    """Grey and white matter alike in the T1: the bundle with FLAIR parts them, with the T1 alone it cannot."""
-    found = {}
-    for names in (["T1"], ["T1", "T2_FLAIR"]):
-        folder = tmp_path / str(len(names))
-        root = write_mrbrains13(folder / "official", 9, size=36, isointense=True)
-        manifest = prepare("mrbrains13", root, folder / "manifest.json", options={"images": ",".join(names)}).path
-        chosen = SMALL | {"modalities": names, "patches_per_scan": 20, "max_epochs": 8, "val_interval": 8}
-        run = train("brain_tissue_voxresnet", manifest, folder / "run", device="cpu", set=chosen)
-        scores = evaluate(run, manifest, folder / "eval", device="cpu", n_boot=20)
-        found[len(names)] = scores["white matter"]["dice"].value
-    print(found)
-    assert found[2] > 0.7
-    assert found[2] > found[1] + 0.1
+    """In three seeds, against the same bundle and steps with the T1 alone."""
+    gains = []
+    for seed in range(3):
+        pair = [white_matter(names, tmp_path / f"{seed}_{len(names)}", seed) for names in (["T1"], ["T1", "T1_IR"])]
+        print(f"seed {seed}: T1 {pair[0]:.3f}, with T1-IR {pair[1]:.3f}", flush=True)
+        gains.append(pair[1] - pair[0])
+    assert interval(gains)[0] > 0

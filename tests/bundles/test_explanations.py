@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from medresnet3d import Predictor
 from medresnet3d.bundle.registry import list_bundles, read_metadata
 from medresnet3d.data import inputs
+from medresnet3d.networks.lesion_informed import LesionInformedClassifier
 from medresnet3d.transforms.plane_packing import PLACES, SHAPE, are_planes, unpack_planes
 from medresnet3d.workflows.explanation import explain
 from medresnet3d.workflows.prediction import Prediction
@@ -28,7 +29,7 @@ CLASSIFIERS = [
     for each in list_bundles()
     if read_metadata(each.path)["task"] == "classification"
 ]
-TRAINED, HELD_OUT, STEPS, BATCH = 48, 24, 50, 8
+TRAINED, HELD_OUT, OCCLUDED, STEPS, BATCH = 48, 24, 12, 50, 8
 
 pytestmark = pytest.mark.parametrize("bundle", CLASSIFIERS, indirect=True)
 
@@ -71,6 +72,10 @@ class Lesions:
 def train_briefly(network: nn.Module, data: Lesions) -> None:
     """Some steps on the images, then the norms get the statistics of all of them."""
     images = torch.stack([image.as_tensor() for image in data.images])
+    if isinstance(network, LesionInformedClassifier):  # what lesions weigh was fitted for grades, and is no answer here
+        network.weight.zero_()
+        network.bias.zero_()
+        images = network.shrink(images)
     generator = torch.Generator().manual_seed(0)
     optimizer = torch.optim.AdamW(network.requires_grad_().train().parameters(), lr=3e-3)
     for _ in range(STEPS):
@@ -132,6 +137,6 @@ def test_gradcam_lies_on_the_lesion_more_than_chance(bundle: BundleUnderTest) ->
 
 @pytest.mark.slow
 def test_occlusion_lies_on_the_lesion_more_than_chance(bundle: BundleUnderTest) -> None:
-    found = measure(bundle, "occlusion", 6)
+    found = measure(bundle, "occlusion", OCCLUDED)
     print(f"{bundle.name}: {found.mean():.2f} more than chance, n = {len(found)}")
-    assert found.mean() - 2.6 * found.std(ddof=1) / np.sqrt(len(found)) > 0
+    assert found.mean() - 2.2 * found.std(ddof=1) / np.sqrt(len(found)) > 0

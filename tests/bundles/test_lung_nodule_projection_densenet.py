@@ -12,6 +12,7 @@ from medresnet3d.bundle.load import load_config
 from medresnet3d.bundle.registry import find_bundle
 from medresnet3d.losses.focal import FocalLoss
 from tests.bundles.as_configured import parameter_count
+from tests.networks.detection_toy import interval
 
 BUNDLE = find_bundle("lung_nodule_projection_densenet")
 
@@ -63,7 +64,17 @@ def recall(loss: nn.Module, seed: int) -> float:
     return float((model(points[1]).argmax(1) == 1)[rare].float().mean())
 
 
-def test_focal_loss_raises_the_recall_of_the_rare_class() -> None:
+def recall_gained(loss: FocalLoss, peer: FocalLoss) -> tuple[float, float, float]:
+    """Mean over ten seeds, with its 95 % interval."""
+    gains = [recall(loss, seed) - recall(peer, seed) for seed in range(10)]
+    mean, (low, high) = sum(gains) / len(gains), interval(gains)
+    print(f"recall gained: {mean:.3f} ({low:.3f} to {high:.3f})")
+    return mean, low, high
+
+
+def test_focal_loss_raises_the_recall_of_the_rare_class_by_its_balance() -> None:
     """With alpha for the rare class above a half: the published 0.25 is made for the opposite."""
-    gains = [recall(FocalLoss(2.0, 0.75), seed) - recall(FocalLoss(0.0), seed) for seed in range(3)]
-    assert min(gains) > 0.05
+    whole, low, _ = recall_gained(FocalLoss(2.0, 0.75), FocalLoss(0.0))
+    assert low > 0.05
+    focus, _, _ = recall_gained(FocalLoss(2.0, 0.75), FocalLoss(0.0, 0.75))
+    assert abs(focus) < 0.1 * whole, "turning down easy cases adds nothing here; the card says so"

@@ -75,6 +75,7 @@ def _tissue(
     ventricles: float,
     sulci: float | np.ndarray,
     axes: Sequence[float],
+    uneven: float,
 ) -> np.ndarray:
     """Labels of one brain in coordinates from -1 to 1."""
     size = points.shape[1]
@@ -82,7 +83,8 @@ def _tissue(
     folded = hull + 0.07 * _smooth_noise(rng, hull.shape, size / 28)
     cortex = (folded > 0.1 + 0.08 * sulci) & (hull > 0.03)
     depth = ndimage.distance_transform_edt(cortex) / size
-    labels = np.where(hull > 0, 1, 0) + cortex + (depth > 0.045)
+    thickness = 0.045 * np.exp(uneven * _smooth_noise(rng, hull.shape, size / 10)) if uneven else 0.045
+    labels = np.where(hull > 0, 1, 0) + cortex + (depth > thickness)
     for side in (-1, 1):
         nucleus = _ellipsoid(points, (side * 0.2, 0.05, 0.0), (0.1, 0.2, 0.12)) > 0
         labels[nucleus & (labels == 3)] = 2
@@ -131,6 +133,7 @@ def brain_phantom(
     focus: Sequence[float] | None = None,
     focal_atrophy: float = 0.0,
     contrast: str = "t1",
+    uneven: float = 0.0,
     turn_degrees: Sequence[float] = (0.0, 0.0, 0.0),
     shift_mm: Sequence[float] = (0.0, 0.0, 0.0),
     head: bool = False,
@@ -149,6 +152,7 @@ def brain_phantom(
         focus: place (right, anterior, superior), in half edges of the volume, around which the cortex withdraws more.
         focal_atrophy: from 0 (none) to 1: how much more.
         contrast: ``t1`` or ``t2``, see :data:`CONTRASTS`.
+        uneven: how much the cortex's thickness differs from place to place, the standard deviation of its logarithm.
         turn_degrees: rotation of the head about the axes right, anterior and superior, in this order.
         shift_mm: shift of the head along these axes.
         head: surround the brain with skull, scalp and a neck that runs out of the volume.
@@ -160,7 +164,7 @@ def brain_phantom(
     rng = np.random.default_rng(seed)
     points = _points(size, turn_degrees, np.asarray(shift_mm, dtype=float) * 2 / (spacing * (size - 1)))
     local = 0.0 if focus is None else FOCAL_SULCI * focal_atrophy * _nearness(points, focus)
-    labels = _tissue(points, rng, ventricles, sulci + local, axes)
+    labels = _tissue(points, rng, ventricles, sulci + local, axes, uneven)
     mask = np.zeros(labels.shape, np.uint8) if hippocampi is None else _add_hippocampi(points, labels, hippocampi)
     image = ndimage.gaussian_filter(CONTRASTS[contrast][labels], 0.5)
     inside = labels > 0

@@ -86,6 +86,7 @@ def person_phantom(
     difficulty: float = 0.0,
     focus: Sequence[float] | None = None,
     contrast: str = "t1",
+    uneven: float = 0.0,
 ) -> BrainPhantom:
     """Draw the brain of a person, 192 mm of field in ``size`` voxels, turned and shifted at random.
 
@@ -101,6 +102,7 @@ def person_phantom(
         focus: where the disease sits, in place of hippocampi and ventricles; see
             :func:`~medresnet3d.data.phantoms.brain.brain_phantom`.
         contrast: ``t1`` or ``t2``.
+        uneven: of the cortex's thickness, see there.
     """
     rng = np.random.default_rng([person.seed, person.number, 41])
     atrophy = (1 - 0.6 * difficulty) * person.atrophy
@@ -114,6 +116,7 @@ def person_phantom(
         focus=focus,
         focal_atrophy=atrophy,
         contrast=contrast,
+        uneven=uneven,
         **ageing(person.age, atrophy if focus is None else 0.0, rng, 0.05 + 0.1 * difficulty),
     )
 
@@ -256,6 +259,8 @@ SEQUENCES = {
 inversion time of 400 ms and relaxation times of 4, 1.3 and 0.85 s; those of FLAIR are drawn by eye."""
 ISOINTENSE = (0.0, 350.0, 800.0, 800.0)
 """A T1 in which grey and white matter look alike, as in infants of six months."""
+UNEVEN = 0.6
+"""Of the cortex's thickness where they do."""
 
 
 def write_mrbrains13(
@@ -277,13 +282,14 @@ def write_mrbrains13(
         seed: the same seed writes the same files.
         size: voxels along each axis of a slice; a third of it is the number of slices.
         turn_degrees: see :func:`person_phantom`.
-        isointense: let grey and white matter look alike in the T1, so that only the other sequences part them.
+        isointense: let grey and white matter look alike in the T1, so that only the other sequences part them; the
+            cortex is of uneven thickness then, or its place alone would tell them apart.
     """
     folder = Path(folder)
     test = max(1, people // 3)
     for person in patients(people, seed, ("CN", "AD")):
         rng = np.random.default_rng([seed, person.number, 13])
-        phantom = person_phantom(person, size, turn_degrees, shift_mm=0.0)
+        phantom = person_phantom(person, size, turn_degrees, shift_mm=0.0, uneven=UNEVEN if isointense else 0.0)
         part, number = ("TrainingData", person.number + 1)
         if person.number >= people - test:
             part, number = "TestData", person.number - (people - test) + 1
