@@ -11,9 +11,9 @@ threshold on; the curve begins at (0, 0). The competition performance metric (CP
 Where those rules leave room, this follows the challenge's own script: between two points of the curve sensitivity is
 interpolated linearly, above the last one it stays what it was, and at a rate where the curve is vertical its upper end
 counts. Detections of equal probability enter together, so that their order cannot matter. A detection that lies in two
-findings hits both, and one that lies in a finding and in an excluded one is a hit. One difference: the script reads the
-curve at 10 001 evenly spaced rates, whose nearest to 1/4, 1/2, 1, 2 and 4 may lie up to 0.0004 beside them; here the
-rates are exact.
+findings hits both, and one that lies in a finding and in an excluded one is a hit. Two things differ: the script reads
+the curve at 10 001 evenly spaced rates, whose nearest to 1/4, 1/2, 1, 2 and 4 may lie up to 0.0004 beside them; here
+the rates are exact. And the script takes at most the 100 most probable detections of a scan; here all count.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def build_classifier(
     last layer ``classifier``. Where weights are published for it (ImageNet's for 2D networks, which 3D ones take too,
     MedicalNet's for 3D ResNets), :func:`medresnet3d.networks.pretrained.load_pretrained` loads them.
 
-    NASNet, the seventh family of Zhang et al. (2019), is left out: its cells are a page of searched wiring each, and in
+    NASNet, the sixth family of Zhang et al. (2019), is left out: its cells are a page of searched wiring each, and in
     that paper DenseNet-121 and Xception did better.
 
     Args:

@@ -22,11 +22,14 @@ from monai.utils.enums import SpaceKeys
 from numpy.typing import NDArray
 
 from medresnet3d.errors import AmbiguousInputError, DataError
+from medresnet3d.names import require_name
 from medresnet3d.transforms.batched import carried_out
 from medresnet3d.transforms.ct_augmentation import nodule_cube_augmentation
 from medresnet3d.transforms.load import LoadVolumed
+from medresnet3d.transforms.mri_intensity import MedicalNetNormalised
 
 AIR_HU = -1000.0
+INTENSITIES = ("window", "medicalnet")
 TRAINING_ITEMS = ("image", "label", "case")
 CARRIED_ITEMS = ("image", "label", "case", "path", "position", "warnings")
 
@@ -172,6 +175,12 @@ def _edge(crop_size_mm: float, spacing: float) -> int:
     return max(1, round(crop_size_mm / spacing))
 
 
+def _beyond_window(intensity: str) -> list[MapTransform]:
+    """What is done to a windowed cube, of exactly the voxels that the network sees."""
+    require_name("Intensity", intensity, INTENSITIES)
+    return [MedicalNetNormalised("image")] if intensity == "medicalnet" else []
+
+
 def nodule_cube_training(
     crop_size_mm: float = 32.0,
     spacing: float = 1.0,
@@ -181,6 +190,7 @@ def nodule_cube_training(
     noise: float = 0.02,
     augmentation: str = "light",
     augmentation_mode: str = "per_sample",
+    intensity: str = "window",
 ) -> Compose:
     """Cubes for training a nodule classifier: read, cut, window, then vary.
 
@@ -195,16 +205,19 @@ def nodule_cube_training(
             saved as windowed bytes.
         shift: largest shift along each axis, in voxels.
         scale: largest change of the intensity factor from 1.
-        noise: largest standard deviation of the noise, in units of the window.
+        noise: largest standard deviation of the noise, in units of the window (or, with ``medicalnet``, of z-scores).
         augmentation: ``none`` (no shift either), ``light``, ``medium``, ``strong`` or ``shape``.
         augmentation_mode: ``per_sample``, or ``batched``: the cubes are only shifted here, and the rest is drawn for
             :class:`medresnet3d.transforms.batched.AugmentedBatch`, which carries it out on the device.
+        intensity: ``window`` (0 to 1), or ``medicalnet``: then z-scores by the voxels of the cube above 0, which are
+            denser than the window's lower end, and noise in the others, as
+            :class:`~medresnet3d.transforms.mri_intensity.MedicalNetNormalise` has it.
 
     Returns:
         a transform of items with ``image`` (path) and ``label`` to tensors of shape (1, n, n, n).
 
     Raises:
-        ConfigError: if the augmentation or its mode is unknown.
+        ConfigError: if the augmentation, its mode or the intensity is unknown.
     """
     size = _edge(crop_size_mm, spacing)
     low, high = (float(value) for value in intensity_range)
@@ -217,6 +230,7 @@ def nodule_cube_training(
             ScaleIntensityRanged("image", low, high, 0.0, 1.0, clip=True),
             SelectItemsd(TRAINING_ITEMS, allow_missing_keys=True),
             RandSpatialCropd("image", roi_size=size, random_size=False),
+            *_beyond_window(intensity),
             *carried_out(changes, augmentation_mode),
             EnsureTyped("image", track_meta=False),
         ],
@@ -228,6 +242,7 @@ def nodule_cube_inference(
     crop_size_mm: float = 32.0,
     spacing: float = 1.0,
     intensity_range: Sequence[float] = (AIR_HU, 400.0),
+    intensity: str = "window",
 ) -> Compose:
     """Cubes for validation and inference: read, cut and window as in :func:`nodule_cube_training`, with no variation.
 
@@ -235,10 +250,14 @@ def nodule_cube_inference(
         crop_size_mm: edge of the cube in mm.
         spacing: edge of a voxel in mm.
         intensity_range: values that become 0 and 1.
+        intensity: see :func:`nodule_cube_training`.
 
     Returns:
         a transform of items with ``image`` (path) and, for whole scans, ``position`` to tensors of shape (1, n, n, n)
         whose affine says where the cube lies.
+
+    Raises:
+        ConfigError: if the intensity is unknown.
     """
     low, high = (float(value) for value in intensity_range)
     return Compose(
@@ -246,6 +265,7 @@ def nodule_cube_inference(
             LoadVolumed("image"),
             CropAtPositiond("image", _edge(crop_size_mm, spacing), spacing, low),
             ScaleIntensityRanged("image", low, high, 0.0, 1.0, clip=True),
+            *_beyond_window(intensity),
             SelectItemsd(CARRIED_ITEMS, allow_missing_keys=True),
         ],
         log_stats=False,

@@ -6,6 +6,7 @@ The folder of cards is the registry. Nothing here imports torch, so that ``medre
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -66,6 +67,11 @@ class WeightsCard:
     def file_name(self) -> str:
         """Name of the file as published."""
         return Path(urlparse(self.url).path).name
+
+    @property
+    def licence_name(self) -> str:
+        """Name of the file's own licence, without what is said about it."""
+        return re.split(r" \(|;", self.licence, maxsplit=1)[0]
 
     @property
     def known_digest(self) -> str:

@@ -78,6 +78,20 @@ def test_the_ready_bundle_assigns_patches_as_the_training_did(run: Path, manifes
     assert set(prediction.probabilities) == {"CN", "AD"}
 
 
+@pytest.mark.parametrize(("size", "on_disk"), [("slim", False), ("paper", True)])
+def test_prepared_scans_are_kept_on_disk_at_the_published_size(
+    size: str, on_disk: bool, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the paper's 831 people they would fill 5.3 GB of memory; no folder is named, so it is the user's own."""
+    monkeypatch.setenv("MEDRESNET3D_HOME", str(tmp_path))
+    parser = load_config(BUNDLE, ("train.json",), {"data": str(manifest), "size": size, "align": False})
+    shape = tuple(parser.get_parsed_content("grid"))
+    for part in ("stage_dataset", "train#dataset", "validate#dataset"):
+        before = len(list(tmp_path.rglob("*.entry")))
+        assert parser.get_parsed_content(part)[0]["image"].shape == (1, *shape)
+        assert (len(list(tmp_path.rglob("*.entry"))) > before) == on_disk, part
+
+
 def fitted(manifest: Path, folder: Path) -> dict[str, torch.Tensor]:
     overrides = {**TINY, "data": str(manifest), "output_dir": str(folder), "device": "cpu"}
     parser = load_config(BUNDLE, ("train.json",), overrides)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
@@ -11,6 +12,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from medresnet3d.bundle.load import load_config
 from medresnet3d.bundle.registry import find_bundle
+from medresnet3d.data import items
 from medresnet3d.data.phantoms.cube_cohort import write_nodule_cubes
 from tests.bundles.as_configured import answers, learn
 
@@ -37,6 +39,25 @@ def test_the_default_parts_are_adamw_one_cycle_and_cross_entropy() -> None:
     output, label = torch.randn(4, 2), torch.tensor([0, 1, 1, 0])
     loss = parser.get_parsed_content("loss")(output, label)
     assert torch.equal(loss, torch.nn.functional.cross_entropy(output, label))
+
+
+def test_medicalnets_rule_is_one_id_of_training_validation_and_inference(tmp_path: Path) -> None:
+    """Mean 0 and deviation 1 over the voxels above 0 of the windowed cube; the others are noise."""
+    item = items(write_nodule_cubes(tmp_path, cubes=12, size=40), "test")[0]
+    for config, chain, still in (
+        ("train.json", "train#preprocessing", {"augmentation": "none"}),
+        ("train.json", "validate#preprocessing", {}),
+        ("inference.json", "preprocessing", {}),
+    ):
+        parsers = [load_config(BUNDLE, (config,), {"intensity": name, **still}) for name in ("window", "medicalnet")]
+        images = [parser.get_parsed_content(chain)(dict(item))["image"] for parser in parsers]
+        window, result = (np.asarray(image) for image in images)
+        body = window > 0
+        assert body.mean() > 0.5 and window.max() <= 1
+        np.testing.assert_allclose(
+            result[body], (window[body] - window[body].mean()) / window[body].std(), rtol=1e-3, atol=1e-3
+        )
+        assert abs(result[body].mean()) < 1e-3 and abs(result[body].std() - 1) < 1e-3
 
 
 @pytest.mark.slow

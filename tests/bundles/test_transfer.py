@@ -1,4 +1,7 @@
-"""Every classifier and regressor starts from published weights on the command line, and leaves frozen stages alone."""
+"""Bundles of different networks start from given weights on the command line, and leave frozen stages alone.
+
+That every classifier and regressor has the ids for it is tested in ``test_contract``.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from typer.testing import CliRunner
 
 from medresnet3d.bundle.load import load_network
 from medresnet3d.cli.train import register
+from medresnet3d.data.phantoms.cube_cohort import write_nodule_cubes
 from medresnet3d.data.phantoms.dermoscopy import write_isic2016
 from medresnet3d.data.phantoms.lidc import write_nodule_cohort
 from medresnet3d.data.phantoms.mri import write_brain_cohort
@@ -61,6 +65,12 @@ CASES: dict[str, tuple[Callable[[], State], Callable[[Path], Path], list[str], l
             ("features.denseblock1.denselayer1.conv1.weight", "features.denseblock1.denselayer1.layers.conv1.weight"),
             ("features.conv0.weight", "features.conv0.weight"),
         ],
+    ),
+    "lung_nodule_cnn3d": (
+        medicalnet,
+        lambda folder: write_nodule_cubes(folder, 12, size=24),
+        ["crop_size_mm=20", "batch_size=4", "arch=resnet10", "intensity=medicalnet"],
+        [(f"module.{name}", name) for name in ("conv1.weight", "layer1.0.conv2.weight")],
     ),
     "brain_age_resnet3d": (
         medicalnet,

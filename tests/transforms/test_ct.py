@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from pathlib import Path
 
 import nibabel
@@ -14,8 +15,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
-from medresnet3d.errors import AmbiguousInputError, DataError
-from medresnet3d.transforms.ct import CropAtPositiond, nodule_cube_inference, nodule_cube_training
+from medresnet3d.errors import AmbiguousInputError, ConfigError, DataError
+from medresnet3d.transforms.ct import INTENSITIES, CropAtPositiond, nodule_cube_inference, nodule_cube_training
 
 SHAPE = (40, 36, 30)
 
@@ -186,6 +187,26 @@ def test_training_varies_by_seed_within_the_shift(scan: dict) -> None:
     for cube in cubes:
         centre = torch.nonzero(cube > 0.5).float().mean(0) - 16
         assert centre.abs().max() <= 4  # a shift of three, and one where a flip moves voxel 16 to 15
+
+
+def test_medicalnets_rule_takes_the_voxels_of_the_cube_above_the_window(scan: dict) -> None:
+    """Not those of the margin that the shift cuts off; a face of the cube cuts the ball. The others become noise."""
+    scan["position"] = np.add(scan["position"], (14, 0, 0)).tolist()
+    for make in (nodule_cube_inference, partial(nodule_cube_training, noise=0.0, scale=0.0)):
+        chains = [make(intensity_range=(-800, 400), intensity=name).set_random_state(2) for name in INTENSITIES]
+        window, result = (np.asarray(chain(dict(scan))["image"]) for chain in chains)
+        body = window > 0
+        assert 300 < body.sum() < 1200
+        np.testing.assert_allclose(
+            result[body], (window[body] - window[body].mean()) / window[body].std(), rtol=1e-3, atol=1e-3
+        )
+        assert abs(result[~body].mean()) < 0.1 and 0.9 < result[~body].std() < 1.1
+
+
+def test_another_intensity_is_refused() -> None:
+    for make in (nodule_cube_training, nodule_cube_inference):
+        with pytest.raises(ConfigError, match="choose one of window, medicalnet"):
+            make(intensity="zscore")
 
 
 def test_noise_and_scale_are_small(scan: dict) -> None:
