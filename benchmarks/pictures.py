@@ -264,7 +264,7 @@ def histograms(path: str) -> list[float]:
     """Shares of the pixels by red, green and blue each, by hue and saturation, and means and deviations."""
     from skimage.color import rgb2hsv
 
-    rgb = np.moveaxis(load(path, constant_ok=True).array, 0, -1).reshape(-1, 3).astype(float) / 255
+    rgb = load(path, constant_ok=True).array.reshape(-1, 3).astype(float) / 255  # (i, j, 1, 3)
     hsv = rgb2hsv(rgb)
     single = [np.histogram(values, BINS, (0, 1))[0] / len(rgb) for values in (*rgb.T, *hsv.T)]
     joint = np.histogram2d(hsv[:, 0], hsv[:, 1], BINS, ((0, 1), (0, 1)))[0].ravel() / len(rgb)

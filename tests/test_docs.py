@@ -9,7 +9,16 @@ from pathlib import Path
 
 import pytest
 
-DOCS = Path(__file__).parents[1] / "docs"
+from medresnet3d.bundle.registry import list_bundles
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+NUMBERS = ("None", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten")
+
+
+def test_the_readme_counts_the_bundles_with_weights() -> None:
+    count = sum((bundle.path / "models" / "model.pt").exists() for bundle in list_bundles())
+    assert f"{NUMBERS[count]} come with trained weights" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def python_blocks(page: Path) -> str:
