@@ -15,6 +15,7 @@ from highdicom.sr.coding import CodedConcept
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.sr.codedict import codes as dictionary
+from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
 from medresnet3d._version import __version__
@@ -33,6 +34,7 @@ from medresnet3d.io.volume import LPS_TO_RAS, Volume
 
 PROBABILITY = dictionary.DCM.Probability
 VOLUME = dictionary.SCT.Volume
+AREA = dictionary.SCT.Area
 DIAMETER = dictionary.SCT.LongAxis
 MILLILITRE = CodedConcept("ml", "UCUM", "milliliter")
 ESTIMATE = CodedConcept("estimate", PRIVATE_SCHEME, "Estimate")
@@ -52,6 +54,7 @@ class Findings:
         diameters_mm: longest axial diameter by structure, mm.
         position: the point that was classified, (3,), mm, RAS+.
         detections: (N, 5), columns as :data:`medresnet3d.io.detections.COLUMNS`; None where nothing is detected for.
+        areas_mm2: square millimetres by structure, on films, where nothing has a volume.
     """
 
     labels: tuple[str, ...] = ()
@@ -62,6 +65,7 @@ class Findings:
     diameters_mm: Mapping[str, float] = field(default_factory=dict)
     position: tuple[float, float, float] | None = None
     detections: NDArray[np.float64] | None = None
+    areas_mm2: Mapping[str, float] = field(default_factory=dict)
 
 
 def write_dicom_sr(
@@ -134,7 +138,7 @@ def write_dicom_sr(
 
 def _has_figures(findings: Findings) -> bool:
     """Say whether there is something to report; to have looked and detected nothing is something."""
-    measured = findings.probabilities or findings.volumes_ml
+    measured = findings.probabilities or findings.volumes_ml or findings.areas_mm2
     return bool(measured) or findings.value is not None or findings.detections is not None
 
 
@@ -153,7 +157,9 @@ class _Groups:
     def groups(self) -> list[_Group]:
         """Give all groups, classes before structures."""
         made = [self._class(name, value) for name, value in self.findings.probabilities.items()]
-        made += [self._structure(name, volume) for name, volume in self.findings.volumes_ml.items()]
+        made += [self._structure(name, VOLUME, ml, MILLILITRE) for name, ml in self.findings.volumes_ml.items()]
+        square = dictionary.UCUM.SquareMillimeter
+        made += [self._structure(name, AREA, mm2, square) for name, mm2 in self.findings.areas_mm2.items()]
         if self.findings.value is not None:
             measurement = hd.sr.Measurement(ESTIMATE, self.findings.value, dictionary.UCUM.NoUnits)
             made.append(self._plain("estimate", ESTIMATE, [measurement]))
@@ -167,13 +173,13 @@ class _Groups:
         chosen = [hd.sr.QualitativeEvaluation(dictionary.DCM.Conclusion, code)] if name == self.findings.label else None
         return self._plain(name, code, [measurement], chosen)
 
-    def _structure(self, name: str, volume_ml: float) -> _Group:
-        measurements = [hd.sr.Measurement(VOLUME, volume_ml, MILLILITRE)]
+    def _structure(self, name: str, quantity: Code, amount: float, unit: Code | CodedConcept) -> _Group:
+        measurements = [hd.sr.Measurement(quantity, amount, unit)]
         if name in self.findings.diameters_mm:
             diameter = self.findings.diameters_mm[name]
             measurements.append(hd.sr.Measurement(DIAMETER, diameter, dictionary.UCUM.Millimeter))
         number = self._value(name)
-        if self.segmentation is None or number is None or volume_ml == 0:
+        if self.segmentation is None or number is None or amount == 0:
             return self._plain(name, self._code(name), measurements)
         return hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
             tracking_identifier=hd.sr.TrackingIdentifier(generate_uid(), name),

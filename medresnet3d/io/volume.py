@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """Converts between DICOM's and ITK's LPS and our RAS+, in both directions. Used at the door of this room only."""
 
+PROJECTIONS = ("MG", "DX", "CR", "IO", "PX", "RF", "XA")
+"""DICOM modalities whose images are projections."""
+
 
 @dataclass(frozen=True, eq=False)
 class Source:
@@ -89,6 +92,11 @@ class Volume:
         """Distance in millimetres between neighbouring voxels along i, j and k."""
         i, j, k = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(i), float(j), float(k)
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether it is a picture or a film, in which nothing has a volume."""
+        return self.source.format == "image" or (self.modality in PROJECTIONS and self.shape[2] == 1)
 
     def with_array(self, array: NDArray[Any]) -> Volume:
         """Give another array on this volume's grid, of shape (i, j, k) or (i, j, k, channels).

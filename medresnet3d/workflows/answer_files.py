@@ -208,6 +208,7 @@ class _Files:
             _diameters(given),
             given.position,
             given.detections,
+            _areas(given, self.volume),
         )
         target = Path(f"{self.stem}_sr.dcm")
         return write_dicom_sr(findings, self.volume, target, segmentation=segmentation, **self.coded)
@@ -219,6 +220,14 @@ class _Files:
 
         picture = overview(self.prediction, self.title)
         return write_secondary_capture(picture, self.volume, Path(f"{self.stem}_sc.dcm"), **self.about)
+
+
+def _areas(prediction: Prediction, film: Volume) -> dict[str, float]:
+    """Give the area of each structure on a film, mm2; none where structures have volumes."""
+    from medresnet3d.workflows.prediction import PIXELS
+
+    pixel = film.spacing[0] * film.spacing[1]
+    return {name: count * pixel for name, count in (prediction.details.get(PIXELS) or {}).items()}
 
 
 def _diameters(prediction: Prediction) -> dict[str, float]:

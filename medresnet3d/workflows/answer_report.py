@@ -140,7 +140,7 @@ class AnswerReport:
         volume = prediction.volume
         common: dict[str, Any] = {"rows": _facts(prediction), "warnings": prediction.warnings}
         is_picture = volume is not None and volume.source.format == "image"
-        common["scroll"] = volume is None or (volume.channels == 1 and not is_picture)
+        common["scroll"] = volume is None or (volume.channels == 1 and not volume.is_flat)
         if layers and volume is not None:
             affine, array = prediction.affine, volume.array
             if is_picture:  # a photograph has no place in a patient; its rows go from bottom to top then
@@ -152,7 +152,7 @@ class AnswerReport:
                 array,
                 found,
                 affine=affine,
-                measured=not is_picture,
+                measured=not volume.is_flat,
                 labels=labels,
                 further=further,
                 modality=self._modality(prediction),

@@ -151,7 +151,7 @@ class BundleParts:
             images = {name: np.asarray(image) for name, image in answered.get(IMAGES, {}).items()}
         if self.task == "segmentation":
             label_map = _label_map(values, volumes[0], self.bundle)
-            if volumes[0].source.format == "image":  # nobody knows how large its pixels are
+            if volumes[0].is_flat:
                 return Answer(label_map, images=images, details={PIXELS: structure_pixels(self.labels, label_map)})
             measured = structure_volumes(self.labels, label_map, volumes[0].affine)
             return Answer(label_map, images=images, volumes_ml=measured)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydicom import Dataset, dcmread
 
 from medresnet3d.bundle.load import load_config
 from medresnet3d.bundle.registry import find_bundle
 from medresnet3d.data.phantoms.fundus_lesions import fundus_photograph
+from medresnet3d.data.preparation.radiographs import write_mammogram
 from medresnet3d.workflows.infer import infer
 
 ROWS, COLUMNS = 60, 90
@@ -97,14 +100,17 @@ def test_every_kind_of_picture(bundle: Path, colours: np.ndarray, tmp_path: Path
         assert (maps[name] == maps["plain.png"]).mean() > 0.999, name
 
 
+def words_of(report: Path) -> str:
+    """The report without styles, scripts and pictures."""
+    return re.sub(r"<(style|script).*?</\1>|data:image[^\"]*", "", report.read_text(), flags=re.S)
+
+
 def test_the_report_counts_no_millimetres_and_names_no_side_of_the_body(
     bundle: Path, colours: np.ndarray, tmp_path: Path
 ) -> None:
     picture = write(tmp_path / "plain.png", colours)
     infer(bundle, picture, tmp_path / "out", device="cpu", set={**SETTINGS, "threshold": 0.0})
-    shown = re.sub(
-        r"<(style|script).*?</\1>|data:image[^\"]*", "", (tmp_path / "out" / "report.html").read_text(), flags=re.S
-    )
+    shown = words_of(tmp_path / "out" / "report.html")
     assert not re.search(r"\bm[ml]\b|>[RLAPSI]<|\baxial\b", shown)
     assert "exudate" in shown
     assert "axial" not in (tmp_path / "out" / "predictions.csv").read_text()
@@ -117,3 +123,39 @@ def test_a_large_picture_has_a_small_report(bundle: Path, tmp_path: Path) -> Non
     infer(bundle, tmp_path / "large.png", tmp_path / "out", device="cpu", set=SETTINGS)
     assert (tmp_path / "out" / "report.html").stat().st_size < 4_000_000
     assert Image.open(tmp_path / "out" / "large_overlay.png").size == (1440, 960)
+
+
+def _items(item: Dataset) -> Iterator[Dataset]:
+    """All content items below one."""
+    for child in item.get("ContentSequence", []):
+        yield child
+        yield from _items(child)
+
+
+def test_a_film_has_no_millilitres(bundle: Path, colours: np.ndarray, tmp_path: Path) -> None:
+    """A mammogram as DICOM: its pixels are measured, and nothing has a volume; a segmentation object is written too."""
+    pixels = colours.mean(2).astype(np.uint16) * 16
+    write_mammogram(tmp_path / "film.dcm", pixels, "P1", bits=12)
+    summary = infer(
+        bundle,
+        tmp_path / "film.dcm",
+        tmp_path / "out",
+        device="cpu",
+        format="dicomseg,dicomsr",
+        set={**SETTINGS, "threshold": 0.0},
+    )
+    assert not summary.errors
+    (line,) = (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()
+    row = json.loads(line)
+    assert row["details"]["pixels"]["exudate"] > 0 and not row["volumes_ml"]
+    (report,) = (tmp_path / "out").glob("*_sr.dcm")
+    measured = {
+        (str(item.ConceptNameCodeSequence[0].CodeMeaning), str(value.MeasurementUnitsCodeSequence[0].CodeValue)): float(
+            value.NumericValue
+        )
+        for item in _items(dcmread(report))
+        for value in item.get("MeasuredValueSequence", [])
+    }
+    assert measured["Area", "mm2"] == pytest.approx(row["details"]["pixels"]["exudate"] * 0.07**2, rel=1e-3)
+    assert "Volume" not in {name for name, _ in measured} and (tmp_path / "out" / "film_seg.dcm").exists()
+    assert not re.search(r"\bml\b", words_of(tmp_path / "out" / "report.html"))
