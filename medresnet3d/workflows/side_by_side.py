@@ -25,7 +25,12 @@ from medresnet3d.workflows.predictor import Predictor
 from medresnet3d.workflows.run_folder import CONFIG, ENVIRONMENT, RIVALS, own_name, read_json
 from medresnet3d.workflows.scoring import ClassificationScorer, Scorer, match_labels, scorer_for
 
-FIGURES = {"classification": ("auc", "balanced_accuracy"), "regression": ("mae", "r"), "segmentation": ("dice",)}
+FIGURES = {
+    "classification": ("auc", "balanced_accuracy"),
+    "regression": ("mae", "r"),
+    "segmentation": ("dice",),
+    "detection": ("cpm", "sensitivity"),
+}
 """What of each task stands in the table; the differences are in the first."""
 
 _ABOUT = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,6 +55,18 @@ def test_tables_for_the_script_of_luna16(detector: Path, balls: Path, tmp_path: 
     assert len(rows_of(tmp_path / "detections.csv")) == 7
     points = rows_of(tmp_path / "froc.csv")
     assert points[0]["threshold"] == "inf" and float(points[-1]["sensitivity"]) == pytest.approx(5 / 6)
+
+
+def test_detectors_are_compared_by_their_cpm(detector: Path, balls: Path, tmp_path: Path) -> None:
+    """The other one keeps what is more probable than all that there is."""
+    config = tmp_path / "strict" / "configs" / "inference.json"
+    shutil.copytree(detector, tmp_path / "strict")
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"threshold": 0.99}))
+    found = evaluate(detector, balls, tmp_path / "out", against=[tmp_path / "strict"], n_boot=50)
+    assert found.side_by_side is not None and found.side_by_side.figure == "cpm"
+    other = found.side_by_side.entrants[1]
+    assert other.figures["sensitivity"].value == 0.0 and other.difference is not None
+    assert other.difference.value == pytest.approx(-5 / 6) and other.difference.high < 0
 
 
 def test_a_bundle_of_another_task_is_refused(classifier: Path, balls: Path, tmp_path: Path) -> None:
