@@ -35,33 +35,57 @@ _LZW = 5
 Depth = Literal["plain", "deep png", "deep tiff", "cut"]
 
 
-def depth_of(path: Path) -> Depth:
-    """Tell how a picture has to be read.
+def depth_of(path: Path, number: str | None) -> Depth:
+    """Tell how a picture, or the page of this number, has to be read.
 
     Returns:
         ``"deep png"`` or ``"deep tiff"`` for colour of more than 8 bits, ``"cut"`` for such colour of which only 8 bits
         can be read, and ``"plain"`` for all else.
+
+    Raises:
+        AmbiguousInputError: if a TIFF file has several pages and ``number`` names none of them.
+        DataError: if such colour cannot be read at all.
     """
     with path.open("rb") as handle:
         start = handle.read(26)
     if start[:8] == PNG_MARK:
         kinds: dict[bytes, Depth] = {b"\x10\x02": "deep png", b"\x10\x06": "deep png", b"\x10\x04": "cut"}
         return kinds.get(start[24:26], "plain")
-    return _depth_of_tiff(path) if start[:4] in TIFF_MARKS else "plain"
+    return _depth_of_tiff(path, number) if start[:4] in TIFF_MARKS else "plain"
 
 
-def _depth_of_tiff(path: Path) -> Depth:
+def _depth_of_tiff(path: Path, number: str | None) -> Depth:
     with TiffFile(path) as file:
-        page = _page(file, 0)
+        page = _page(file, chosen_page(len(file.pages), number, path))
         if page.samplesperpixel == 1 or page.bitspersample <= 8:
             return "plain"
-        return "deep tiff" if page.compression in TIFF.DECOMPRESSORS or _itk_can(file) else "cut"
+        itk_can = len(file.pages) == 1 and _is_lzw_for_itk(page)
+        if page.compression in TIFF.DECOMPRESSORS or itk_can:
+            return "deep tiff"
+        if page.photometric in (PHOTOMETRIC.RGB, PHOTOMETRIC.SEPARATED):
+            return "cut"
+        packing = getattr(page.compression, "name", page.compression)
+    raise DataError(
+        f"{path}: channels of more than 8 bits that are packed by {packing} can be read as RGB or CMYK only; save it "
+        "unpacked or packed by deflate."
+    )
 
 
-def _itk_can(file: TiffFile) -> bool:
-    page = _page(file, 0)
+def _is_lzw_for_itk(page: TiffPage) -> bool:
     usual = page.photometric == PHOTOMETRIC.RGB and page.planarconfig == PLANARCONFIG.CONTIG and not page.is_tiled
-    return usual and page.compression == _LZW and len(file.pages) == 1
+    return usual and page.compression == _LZW
+
+
+def png_chunk(path: Path, kind: bytes) -> bytes:
+    """Give the content of the first chunk of a kind, wherever it stands in a PNG file; nothing if there is none."""
+    with path.open("rb") as handle:
+        handle.seek(len(PNG_MARK))
+        while len(head := handle.read(8)) == 8:
+            size = int.from_bytes(head[:4], "big")
+            if head[4:] == kind:
+                return handle.read(size)
+            handle.seek(size + 4, 1)
+    return b""
 
 
 def read_deep_png(path: Path, orientation: int, warnings: list[str]) -> NDArray[Any]:

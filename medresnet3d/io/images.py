@@ -15,7 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from tifffile import TiffFileError
 
 from medresnet3d.errors import DataError
-from medresnet3d.io.deep_colour import CUT, deep_tiff_layout, depth_of, read_deep_png, read_deep_tiff
+from medresnet3d.io.deep_colour import CUT, deep_tiff_layout, depth_of, png_chunk, read_deep_png, read_deep_tiff
 from medresnet3d.io.image_pages import (
     NO_TRANSPARENCY,
     ORIENTATION,
@@ -53,8 +53,8 @@ def read_image(path: Path, page: str | None = None) -> Volume:
         ones (red, green, blue), in the file's own type (uint8, uint16, int32 or float32; bool for images of one bit).
         Nothing is known of the place in a patient, nor of the size of a pixel: columns run to the left, rows to the
         back, and pixels have the edge 1, which is no millimetre; answers and reports of a picture count pixels.
-        Palettes become colour, or grey where they hold greys only; transparency is left out and a turned photograph is
-        put upright, both with a warning.
+        Palettes become colour, or grey where they hold greys only; transparency is left out, a turned photograph is
+        put upright, and the few kinds of 16-bit colour that cannot be read whole are cut to 8 bits, all with a warning.
 
     Raises:
         AmbiguousInputError: if the file has several pages and ``page`` names none of them.
@@ -83,22 +83,23 @@ def read_image_header(path: Path) -> Volume:
 
 def _layout(path: Path) -> tuple[tuple[int, int], int, np.dtype[Any]]:
     """Give (columns, rows) of the upright picture, its channels and its type."""
-    depth = depth_of(path)
+    depth = depth_of(path, None)
     if depth == "deep tiff":
         return deep_tiff_layout(path)
     with _opened(path, None) as image:
         deep = depth == "deep png" or image.mode.startswith("I")
         channels = 1 if image.mode in (*GREY_MODES, "LA", "La") else 3
         # Pillow gives the upright size of a TIFF file, but that of the file for all others.
-        orientation = UPRIGHT if image.format == "TIFF" else _orientation(image)
+        orientation = UPRIGHT if image.format == "TIFF" else _orientation(image, path)
         return upright_size(*image.size, orientation), channels, np.dtype(np.uint16 if deep else np.uint8)
 
 
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation; asking a PNG file that has none for its EXIF would decode it."""
-    if image.format == "PNG" and "exif" not in image.info:
-        return UPRIGHT
-    return known_orientation(image.getexif().get(ORIENTATION, UPRIGHT))
+def _orientation(image: Image.Image, path: Path) -> int:
+    """The EXIF orientation; asking Pillow for the EXIF of a PNG file may decode the whole picture."""
+    exif = image.getexif() if image.format != "PNG" or "Raw profile type exif" in image.info else Image.Exif()
+    if image.format == "PNG" and (chunk := png_chunk(path, b"eXIf")):
+        exif.load(chunk)
+    return known_orientation(exif.get(ORIENTATION, UPRIGHT))
 
 
 @contextmanager
@@ -116,14 +117,18 @@ def _damage_in_words(path: Path) -> Iterator[None]:
 
 def _read(path: Path, page: str | None, warnings: list[str]) -> NDArray[Any]:
     """Give upright pixels of shape (rows, columns) or (rows, columns, 3)."""
-    depth = depth_of(path)
+    depth = depth_of(path, page)
     if depth == "deep tiff":
         return read_deep_tiff(path, page, warnings)
     if depth == "cut":
         warnings.append(CUT)
     with _opened(path, page) as image:
+        orientation = _orientation(image, path)
         if depth == "deep png":
-            return read_deep_png(path, _orientation(image), warnings)
+            return read_deep_png(path, orientation, warnings)
+        if orientation != UPRIGHT:
+            warnings.append(PUT_UPRIGHT)
+            image = ImageOps.exif_transpose(image)
         return _pixels(image, warnings)
 
 
@@ -143,9 +148,6 @@ def _turn_to(image: Image.Image, page: str | None, path: Path) -> None:
 
 def _pixels(image: Image.Image, warnings: list[str]) -> NDArray[Any]:
     """Give pixels of shape (rows, columns) or (rows, columns, 3)."""
-    if _orientation(image) != UPRIGHT:
-        warnings.append(PUT_UPRIGHT)
-        image = ImageOps.exif_transpose(image)
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa", "RGBX") or "transparency" in image.info:
         warnings.append(NO_TRANSPARENCY)
     if image.mode in GREY_MODES:

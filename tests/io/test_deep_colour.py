@@ -104,6 +104,17 @@ def test_what_only_pillow_unpacks_is_told_to_be_cut_to_8_bits(tmp_path: Path, mo
     assert "upright" in told
 
 
+def test_grey_with_transparency_in_a_packing_that_nothing_unpacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"photometric": "minisblack", "extrasamples": ["unassalpha"], "compression": "zlib"}
+    path = write(tmp_path / "a.tif", ALPHA[..., :2], **options)
+    monkeypatch.setattr(tifffile.TIFF, "DECOMPRESSORS", {1: None})
+    for reader in (load, load_header):
+        with pytest.raises(DataError, match=r"packed by ADOBE_DEFLATE can be read as RGB or CMYK only; save it"):
+            reader(path)
+
+
 def test_pages_are_chosen(tmp_path: Path) -> None:
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         for page in range(3):

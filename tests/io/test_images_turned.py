@@ -14,6 +14,7 @@ import SimpleITK as sitk  # noqa: N813
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from medresnet3d.io import load
 from medresnet3d.io.reading import load_header
@@ -47,12 +48,20 @@ def exif_of(orientation: int) -> Image.Exif:
 def write_png(path: Path, laid: Pixels, orientation: int) -> None:
     if laid.ndim == 2 or laid.dtype == np.uint8:
         Image.fromarray(laid).save(path, exif=exif_of(orientation))
-        return
-    sitk.WriteImage(sitk.GetImageFromArray(laid, isVector=True), str(path))
+    else:
+        insert_exif(path, laid, orientation, 33)  # after the mark and IHDR
+
+
+def write_late_png(path: Path, laid: Pixels, orientation: int) -> None:
+    insert_exif(path, laid, orientation, -12)  # before IEND
+
+
+def insert_exif(path: Path, laid: Pixels, orientation: int, place: int) -> None:
+    sitk.WriteImage(sitk.GetImageFromArray(laid, isVector=laid.ndim == 3), str(path))
     body = b"eXIf" + exif_of(orientation).tobytes().removeprefix(b"Exif\0\0")
     chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
     whole = path.read_bytes()
-    path.write_bytes(whole[:33] + chunk + whole[33:])  # after the mark and IHDR
+    path.write_bytes(whole[:place] + chunk + whole[place:])
 
 
 def write_jpeg(path: Path, laid: Pixels, orientation: int) -> None:
@@ -84,6 +93,7 @@ def write_lzw(path: Path, laid: Pixels, orientation: int) -> None:
 
 WRITERS: dict[str, Callable[[Path, Pixels, int], None]] = {
     "png": write_png,
+    "late.png": write_late_png,
     "plain.tif": write_tiff,
     "deflate.tif": lambda *args: write_tiff(*args, compression="zlib", predictor=True),
     "strips.tif": lambda *args: write_tiff(*args, rowsperstrip=3),
@@ -133,3 +143,29 @@ def test_an_orientation_that_exif_does_not_know_says_nothing(tmp_path: Path, bit
     for name in ("png", "plain.tif"):
         WRITERS[name](tmp_path / f"a.{name}", upright, orientation)
         check_upright(tmp_path / f"a.{name}", upright, 1)
+
+
+def test_exif_as_text_of_png(tmp_path: Path) -> None:
+    """As ImageMagick wrote it before PNG had a chunk for it."""
+    data = exif_of(6).tobytes()
+    text = PngInfo()
+    text.add_text("Raw profile type exif", f"\nexif\n{len(data):8}\n{data.hex()}\n", zip=True)
+    Image.fromarray(LAID[6](COLOUR)).save(tmp_path / "a.png", pnginfo=text)
+    check_upright(tmp_path / "a.png", COLOUR, 6)
+
+
+def test_each_page_is_turned_by_its_own_orientation_and_keeps_its_depth(tmp_path: Path) -> None:
+    pages: list[Pixels] = [GREY, COLOUR.astype(np.uint16) * 257, COLOUR, GREY.astype(np.uint16) * 257]
+    turns = [6, 8, 1, 5]
+    for start in range(4):
+        order = [(start + step) % 4 for step in range(4)]
+        with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+            for one in order:
+                tag = (ORIENTATION, "H", 1, turns[one], True)
+                laid, photometric = LAID[turns[one]](pages[one]), "rgb" if pages[one].ndim == 3 else "minisblack"
+                file.write(np.ascontiguousarray(laid), photometric=photometric, extratags=[tag], metadata=None)
+        for place, one in enumerate(order):
+            volume = load(tmp_path / "a.tif", str(place))
+            assert volume.array.dtype == pages[one].dtype
+            assert np.array_equal(volume.array[:, :, 0], pages[one].swapaxes(0, 1))
+            assert ("upright" in " ".join(volume.warnings)) == (turns[one] != 1)
