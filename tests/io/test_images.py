@@ -101,14 +101,6 @@ def test_transparency_is_left_out_and_told(tmp_path: Path) -> None:
     assert any("transparency" in text for text in volume.warnings)
 
 
-def test_turned_photograph(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
-    volume = load(save(tmp_path / "a.png", GREY, exif=exif))
-    assert np.array_equal(volume.array[:, :, 0].T, np.rot90(GREY, -1))
-    assert any("upright" in text for text in volume.warnings)
-
-
 def test_pages_are_chosen(tmp_path: Path) -> None:
     pages = [Image.fromarray(GREY + np.uint8(page)) for page in range(3)]
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
