@@ -34,9 +34,9 @@ def classification_metrics(
 
     Accuracy, balanced accuracy, AUC, sensitivity, specificity, F1, Brier score and expected calibration error (ECE).
     With two classes, class 1 is the positive one. With more, AUC, sensitivity, specificity and F1 are means over the
-    classes, each against the rest, and the Brier score is the sum over classes. A figure that is undefined (AUC with
-    one class among the truth, say) is NaN with a note. Where classes are ordered (grades, stages), Cohen's kappa with
-    quadratic weights is added, to which an answer is the worse the further it is from the truth.
+    classes that occur, each against the rest, and the Brier score is the sum over classes. A figure that is undefined
+    (AUC with one class among the truth, say) is NaN with a note. Where classes are ordered (grades, stages), Cohen's
+    kappa with quadratic weights is added, to which an answer is the worse the further it is from the truth.
 
     Args:
         prob: probabilities (N, C), rows summing to 1; the answer is the most probable class.
@@ -96,6 +96,16 @@ def _checked(prob: ArrayLike, label: ArrayLike, names: Sequence[str] | None) -> 
     return probabilities.clip(0.0, 1.0), numbers
 
 
+def averaged_classes(label: NDArray[np.int64], count: int) -> list[int]:
+    """Give the classes over which figures are means: of two the positive one, of more all that occur.
+
+    Args:
+        label: class numbers (N,) of all cases.
+        count: number of classes.
+    """
+    return [1] if count == 2 else np.unique(label).tolist()
+
+
 def point_values(
     prob: Array,
     label: NDArray[np.int64],
@@ -116,7 +126,7 @@ def point_values(
     answer = prob.argmax(axis=1)
     one_hot = (label[:, None] == classes).astype(np.int64)
     answered = (answer[:, None] == classes).astype(np.int64)
-    chosen = [1] if len(classes) == 2 else list(classes)
+    chosen, squared = averaged_classes(label, len(classes)), [1] if len(classes) == 2 else classes
     once = np.ones((1, len(label)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # undefined figures become NaN below, with a note for the reader
@@ -130,7 +140,7 @@ def point_values(
             "sensitivity": float(np.mean([recall[c] for c in chosen])),
             "specificity": float(np.mean([rejected[c] for c in chosen])),
             "f1": float(np.mean(f1)),
-            "brier": float(sum(sk.brier_score_loss(one_hot[:, c], prob[:, c], pos_label=1) for c in chosen)),
+            "brier": float(sum(sk.brier_score_loss(one_hot[:, c], prob[:, c], pos_label=1) for c in squared)),
             "ece": reliability(prob, label).error,
             **({"quadratic_kappa": _kappa(label, answer, classes)} if ordinal else {}),
             **({} if share is None else {"patient_score": float(np.average(label == answer, weights=share))}),
@@ -172,7 +182,7 @@ def weighted_values(
         One array (B,) a figure, NaN where it is undefined.
     """
     count = prob.shape[1]
-    chosen = [1] if count == 2 else list(range(count))
+    chosen = averaged_classes(label, count)
     answer = prob.argmax(axis=1)
     cells = np.eye(count * count)[label * count + answer]
     confusion = (weights @ cells).reshape(-1, count, count)
@@ -183,7 +193,7 @@ def weighted_values(
     rejected = ratio(total[:, None] - truth - answered + hit, total[:, None] - truth)
     present = np.isfinite(recall)
     one_hot = np.eye(count)[label]
-    squared = ((prob - one_hot) ** 2)[:, chosen].sum(axis=1)
+    squared = ((prob - one_hot) ** 2)[:, int(count == 2) :].sum(axis=1)
     return {
         "accuracy": ratio(hit.sum(axis=1), total),
         "balanced_accuracy": ratio(np.nansum(recall, axis=1), present.sum(axis=1).astype(np.float64)),

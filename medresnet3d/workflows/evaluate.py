@@ -23,9 +23,10 @@ from medresnet3d.progress import track
 from medresnet3d.reports import DISCLAIMER, CaseCard, evaluation_report, failed_card
 from medresnet3d.workflows.answer_log import AnswerLog
 from medresnet3d.workflows.evaluation_data import choose_items, past_patients, past_warnings, patients_of_weights
+from medresnet3d.workflows.label_matching import match_to_bundle
 from medresnet3d.workflows.prediction import Prediction
 from medresnet3d.workflows.predictor import Predictor
-from medresnet3d.workflows.scoring import Scorer, match_labels, scorer_for
+from medresnet3d.workflows.scoring import Scorer, scorer_for
 from medresnet3d.workflows.side_by_side import SideBySide, compare_side_by_side, find_rivals
 
 SHOWN = 4
@@ -129,12 +130,10 @@ def evaluate(
             f"{manifest.where}: its task is {manifest.task}, but {predictor.bundle_name} is for {predictor.task}."
         )
     past = past or patients_of_weights(predictor)
-    labels: list[int] = []
-    if predictor.task != "regression":
-        labels, warnings = match_labels(manifest.labels, predictor.labels, manifest.where)
-        notes += warnings
+    match = match_to_bundle(manifest, predictor)
+    notes += match.notes
     rivals = find_rivals(Path(bundle_or_run), map(Path, against))
-    run = _Run(predictor, scorer_for(predictor, labels), Path(output))
+    run = _Run(predictor, scorer_for(predictor, match), Path(output))
     for item in track(chosen, "evaluation"):
         run.answer(item)
     notes += past_warnings(chosen, past, name)

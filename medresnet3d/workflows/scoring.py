@@ -7,7 +7,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from medresnet3d.errors import DataError
 from medresnet3d.metrics import (
     case_metrics,
     classification,
@@ -33,6 +32,7 @@ from medresnet3d.reports.builders import classification_figures
 from medresnet3d.transforms.load import LoadVolumed
 from medresnet3d.workflows.answer_scene import seen_pixels
 from medresnet3d.workflows.explanation import explain
+from medresnet3d.workflows.label_matching import LabelMatch
 from medresnet3d.workflows.prediction import Prediction
 from medresnet3d.workflows.predictor import Predictor
 
@@ -72,60 +72,22 @@ class Scorer(Protocol):
         return {}
 
 
-def scorer_for(predictor: Predictor, label_index: Sequence[int]) -> Scorer:
+def scorer_for(predictor: Predictor, match: LabelMatch) -> Scorer:
     """Give the scorer of a bundle's task.
 
     Args:
         predictor: the bundle in memory.
-        label_index: the bundle's class number for each class number of the manifest, from :func:`match_labels`; unused
-            for regression.
+        match: what the manifest's classes are in the bundle; unused for regression and detection.
     """
     if predictor.task == "segmentation":
-        return SegmentationScorer(predictor, label_index)
+        return SegmentationScorer(predictor, match)
     if predictor.task == "classification":
-        return ClassificationScorer(predictor, label_index)
+        return ClassificationScorer(predictor, match)
     if predictor.task == "detection":
         from medresnet3d.workflows.detection_scoring import DetectionScorer  # it is a Scorer itself
 
         return DetectionScorer(predictor)
     return RegressionScorer(predictor)
-
-
-def match_labels(
-    manifest_labels: Sequence[str], bundle_labels: Sequence[str], where: str
-) -> tuple[list[int], list[str]]:
-    """Find the bundle's class number for each class number of a manifest.
-
-    Args:
-        manifest_labels: class names of the manifest, in order; empty where it names none.
-        bundle_labels: class names of the bundle, in order.
-        where: the manifest, for the message.
-
-    Returns:
-        The numbers, and warnings: names are matched without regard to case; where all differ but are as many, the order
-        is trusted and a warning says so.
-
-    Raises:
-        DataError: if the classes do not fit.
-    """
-    order = list(range(len(bundle_labels)))
-    if not manifest_labels:
-        return order, [
-            f"The manifest names no classes; numbers are taken in the bundle's order: {_list(bundle_labels)}."
-        ]
-    known = {name.casefold(): index for index, name in enumerate(bundle_labels)}
-    wanted = [name.casefold() for name in manifest_labels]
-    if all(name in known for name in wanted):
-        return [known[name] for name in wanted], []
-    if len(wanted) == len(known) and not any(name in known for name in wanted):
-        return order, [
-            f"The manifest's classes ({_list(manifest_labels)}) are named otherwise than the bundle's "
-            f"({_list(bundle_labels)}); they are matched by number."
-        ]
-    raise DataError(
-        f"{where}: its classes ({_list(manifest_labels)}) are not those of the bundle ({_list(bundle_labels)}); "
-        "use a bundle that was trained for them."
-    )
 
 
 def _list(names: Sequence[str]) -> str:
@@ -141,11 +103,11 @@ def _places(rows: Sequence[Mapping[str, Any]], cases: Sequence[str]) -> list[int
 class SegmentationScorer(Scorer):
     """Compares label maps: Dice, HD95, surface Dice, volumes; see :func:`medresnet3d.metrics.case_metrics`."""
 
-    def __init__(self, predictor: Predictor, label_index: Sequence[int]) -> None:
+    def __init__(self, predictor: Predictor, match: LabelMatch) -> None:
         self.rows: list[dict[str, Any]] = []
         self._labels = predictor.labels
-        self._index = np.asarray(label_index)
-        self._load = LoadVolumed("image", label_keys="label", num_classes=len(label_index))
+        self._index = np.asarray(match.index)
+        self._load = LoadVolumed("image", label_keys="label", num_classes=len(match.index))
 
     def add(self, item: Mapping[str, Any], prediction: Prediction) -> float:
         """Compare one label map with the truth and give its mean Dice."""
@@ -222,24 +184,27 @@ class ClassificationScorer(Scorer):
             (:class:`medresnet3d.transforms.screening.ScreeningScored`).
     """
 
-    def __init__(self, predictor: Predictor, label_index: Sequence[int]) -> None:
+    def __init__(self, predictor: Predictor, match: LabelMatch) -> None:
         self.rows: list[dict[str, Any]] = []
         self._predictor = predictor
-        self._index = label_index
+        self._match = match
         self._prob: list[list[float]] = []
         self._label: list[int] = []
-        self._names: list[str] = list(predictor.labels)
-        self._ordinal, self._by_patient = (bool(predictor.metadata.get(key)) for key in ("ordinal", "patient_score"))
+        self._names: list[str] = list(match.names)
+        self._ordinal = bool(predictor.metadata.get("ordinal")) and not match.together
+        self._by_patient = bool(predictor.metadata.get("patient_score"))
         self.screening_grade: int | None = None
 
     def add(self, item: Mapping[str, Any], prediction: Prediction) -> float:
         """Compare one answer with the truth and give the probability of the true class."""
-        names = list(prediction.probabilities)
-        values = list(prediction.probabilities.values())
-        truth = self._index[int(item["label"])]
+        probabilities = self._match.probabilities(prediction.probabilities)
+        names, values = list(probabilities), list(probabilities.values())
+        truth = self._match.index[int(item["label"])]
+        answer = names[int(np.argmax(values))] if self._match.together else prediction.label
         self._names = names
-        screening = prediction.details.get("screening", {})
-        self.screening_grade = screening.get("from_grade", self.screening_grade)
+        if not self._match.together:
+            screening = prediction.details.get("screening", {})
+            self.screening_grade = screening.get("from_grade", self.screening_grade)
         self._prob.append(values)
         self._label.append(truth)
         self.rows.append(
@@ -247,9 +212,9 @@ class ClassificationScorer(Scorer):
                 "case": prediction.case,
                 "patient": item.get("patient", ""),
                 "truth": names[truth],
-                "answer": prediction.label,
-                "correct": prediction.label == names[truth],
-                **{f"probability_{name}": value for name, value in prediction.probabilities.items()},
+                "answer": answer,
+                "correct": answer == names[truth],
+                **{f"probability_{name}": value for name, value in probabilities.items()},
             }
         )
         return values[truth]
@@ -289,11 +254,17 @@ class ClassificationScorer(Scorer):
     def notes(self) -> list[str]:
         """Say when a class does not occur."""
         absent = [name for index, name in enumerate(self._names) if index not in self._label]
-        return [f"No case of {_list(absent)} is among these data, so some figures are undefined."] if absent else []
+        if not absent:
+            return []
+        occur = len(self._names) - len(absent)
+        outcome = "some figures are undefined" if occur == 1 else "figures that are means over classes leave them out"
+        return [f"No case of {_list(absent)} is among these data, so {outcome}."]
 
     def card(self, item: Mapping[str, Any], prediction: Prediction) -> CaseCard:
         """Show what the network saw, its probabilities and where it looked."""
         seen = prediction.input_tensor
+        probabilities = self._match.probabilities(prediction.probabilities)
+        names = list(probabilities)
         pixels = affine = heat = None
         if seen is not None and prediction.label is not None:
             pixels, affine = seen_pixels(seen), np.asarray(seen.affine)
@@ -301,10 +272,10 @@ class ClassificationScorer(Scorer):
         return classification_card(
             prediction.case,
             pixels,
-            list(prediction.probabilities.values()),
-            list(prediction.probabilities),
+            list(probabilities.values()),
+            names,
             affine=affine,
-            truth=list(prediction.probabilities)[self._index[int(item["label"])]],
+            truth=names[self._match.index[int(item["label"])]],
             heat=heat,
             position=prediction.position,
             rows={"patient": item["patient"]} if item.get("patient") else {},

@@ -21,9 +21,10 @@ from medresnet3d.progress import track
 from medresnet3d.reports.blocks import Block, Heading, Text
 from medresnet3d.reports.builders import METRIC_NAMES, records_table
 from medresnet3d.workflows.evaluation_data import past_patients, past_warnings
+from medresnet3d.workflows.label_matching import match_to_bundle
 from medresnet3d.workflows.predictor import Predictor
 from medresnet3d.workflows.run_folder import CONFIG, ENVIRONMENT, RIVALS, own_name, read_json
-from medresnet3d.workflows.scoring import ClassificationScorer, Scorer, match_labels, scorer_for
+from medresnet3d.workflows.scoring import ClassificationScorer, Scorer, scorer_for
 
 FIGURES = {
     "classification": ("auc", "balanced_accuracy"),
@@ -180,12 +181,13 @@ def compare_side_by_side(
     entrants = [Entrant(name, _figures(scorer, names, resampling), None, budget)]
     warnings = []
     for label, path in rivals.items():
-        other, failed = _answers(path, label, chosen, manifest, device, trust)
+        other, failed, notes = _answers(path, label, chosen, manifest, device, trust)
         difference = _difference(scorer, other, names[0], resampling)
         entrants.append(
             Entrant(label, _figures(other, names, resampling), difference, _name_and_budget(path)[1], failed)
         )
         seen = past_warnings(chosen, past_patients(path), "")
+        warnings += [f"{label}: {one}" for one in notes]
         warnings += [f"{label}: {one}" for one in seen if "in the training" in one]
     return SideBySide(entrants, names[0], warnings)
 
@@ -198,20 +200,18 @@ def _figure_names(scorer: Scorer, task: str) -> tuple[str, ...]:
 
 def _answers(
     path: Path, name: str, chosen: Sequence[Mapping[str, Any]], manifest: Manifest, device: str, trust: bool
-) -> tuple[Scorer, int]:
+) -> tuple[Scorer, int, Sequence[str]]:
     with Predictor(path, device, trust) as predictor:
         if predictor.task != manifest.task:
             raise DataError(f"{name} is for {predictor.task}, so it cannot be compared on data for {manifest.task}.")
-        labels: list[int] = []
-        if predictor.task != "regression":
-            labels, _ = match_labels(manifest.labels, predictor.labels, manifest.where)
-        scorer, failed = scorer_for(predictor, labels), 0
+        match = match_to_bundle(manifest, predictor)
+        scorer, failed = scorer_for(predictor, match), 0
         for item in track(chosen, name):
             try:
                 scorer.add(item, predictor(item))
             except Exception:  # whatever one case provokes, the others get their answers
                 failed += 1
-    return scorer, failed
+    return scorer, failed, match.notes
 
 
 def _figures(scorer: Scorer, names: Sequence[str], resampling: tuple[int, int]) -> dict[str, Estimate]:

@@ -85,6 +85,16 @@ def test_inferred_values_are_ids_with_a_reason(root: Path):
 
 
 @pytest.mark.parametrize("root", BUNDLES)
+def test_names_from_elsewhere_are_of_classes_of_the_bundle_and_not_names_of_its_own(root: Path):
+    metadata = json.loads((root / "configs/metadata.json").read_text())
+    elsewhere = metadata.get("names_elsewhere", {})
+    own = list(metadata.get("labels", {}).values())
+    assert elsewhere.keys() <= set(own)
+    for names in elsewhere.values():
+        assert names and len({name.casefold() for name in names} - {name.casefold() for name in own}) == len(names)
+
+
+@pytest.mark.parametrize("root", BUNDLES)
 def test_model_card_says_what_it_must(root: Path):
     card = (root / "docs/README.md").read_text()
     for phrase in ("Not for clinical use", "never tested", "## Data", "## Licence"):

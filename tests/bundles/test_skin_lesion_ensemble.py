@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from medresnet3d.bundle.load import load_config, load_network
 from medresnet3d.bundle.registry import find_bundle
 from medresnet3d.data import items
 from medresnet3d.data.phantoms.dermoscopy import write_isic2017
+from medresnet3d.data.preparation.prepare import mimic, prepare
 from medresnet3d.engines.features import extract
 from medresnet3d.networks.ensembles import RULES, fuse, member_accuracies
 from medresnet3d.transforms.clinical_evidence import evidence_for, fit_evidence
+from medresnet3d.workflows.evaluate import evaluate
 from medresnet3d.workflows.predictor import Predictor
 from medresnet3d.workflows.train import train
 from tests.bundles.as_configured import accuracy, learn, network_of, parameter_count, prepared
@@ -119,3 +122,38 @@ def test_learns_lesions_from_phantoms(tmp_path: Path) -> None:
         average_weights=None,
     )
     assert accuracy(network, images, labels) > 0.7
+
+
+@pytest.fixture(scope="module")
+def ph2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ph2")
+    mimic("ph2", folder)
+    return folder
+
+
+def test_the_shipped_bundle_is_evaluated_on_a_collection_that_names_its_classes_otherwise(
+    ph2: Path, tmp_path: Path
+) -> None:
+    prepare("ph2", ph2, tmp_path / "ph2.json")
+    found = evaluate(BUNDLE, tmp_path / "ph2.json", tmp_path / "out", device="cpu", n_boot=50)
+    note = "common nevus and atypical nevus for nv; melanoma for mel"
+    assert sum(note in warning for warning in found.warnings) == 1
+    assert any("No case of akiec, bcc, bkl, df, vasc is among these data" in warning for warning in found.warnings)
+    assert all(np.isfinite(figure.value) for figure in found.values())
+    with (tmp_path / "out" / "cases.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["truth"] for row in rows} == {"nv", "mel"} and len(rows) == 12
+    assert note in (tmp_path / "out" / "report.html").read_text()
+    assert note in (tmp_path / "out" / "metrics.json").read_text()
+
+
+def test_the_shipped_bundle_is_evaluated_on_melanoma_against_the_rest(ph2: Path, tmp_path: Path) -> None:
+    prepare("ph2", ph2, tmp_path / "ph2.json", task="melanoma")
+    found = evaluate(BUNDLE, tmp_path / "ph2.json", tmp_path / "out", device="cpu", n_boot=50)
+    assert any("other for akiec, bcc, bkl, df, nv and vasc; melanoma for mel" in one for one in found.warnings)
+    with (tmp_path / "out" / "cases.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["truth"] for row in rows} == {"other", "melanoma"} >= {row["answer"] for row in rows}
+    shown = [name for name in rows[0] if name.startswith("probability_")]
+    assert shown == ["probability_other", "probability_melanoma"]
+    assert all(float(row["probability_other"]) + float(row["probability_melanoma"]) == pytest.approx(1) for row in rows)

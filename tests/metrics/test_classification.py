@@ -120,6 +120,17 @@ def test_one_class_leaves_auc_undefined_and_says_so() -> None:
     assert found["accuracy"].value == 1.0
 
 
+def test_means_over_classes_are_over_those_that_occur() -> None:
+    prob = np.asarray([[0.6, 0.1, 0.3], [0.2, 0.7, 0.1], [0.3, 0.2, 0.5], [0.5, 0.4, 0.1]])
+    label = np.asarray([0, 0, 2, 2])
+    found = point_values(prob, label)
+    assert found["sensitivity"] == found["balanced_accuracy"] == 0.5
+    assert found["auc"] == np.mean([0.5, 0.625])
+    assert found["specificity"] == np.mean([0.5, 1.0])
+    weighted = weighted_values(np.ones((1, 4)), prob, label)
+    assert {name: values[0] for name, values in weighted.items()} == pytest.approx(found)
+
+
 def test_a_rare_class_is_missing_in_some_resamples_and_that_is_said() -> None:
     prob, label = _data(30, 2, 0)
     label[:] = 0
