@@ -201,7 +201,6 @@ def best(arm: tuple[int, float], seed: int) -> float:
     return max(accuracy(*arm, seed, rate) for rate in RATES)
 
 
-@pytest.mark.slow
 def test_a_network_for_each_kind_of_patch_knows_what_one_for_all_cannot_see() -> None:
     """At equal parameters and steps."""
     sizes = [sum(parameter.numel() for parameter in OneRegion(*arm).parameters()) for arm in (MANY, ONE)]

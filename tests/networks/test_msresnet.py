@@ -113,7 +113,6 @@ def best(arm: tuple[tuple[int, ...], int], seed: int) -> float:
     return max(accuracy(*arm, seed, rate) for rate in RATES)
 
 
-@pytest.mark.slow
 def test_several_scales_tell_apart_what_one_small_kernel_cannot() -> None:
     """At equal parameters and steps."""
     sizes = [sum(parameter.numel() for parameter in OneBlock(*arm).parameters()) for arm in (SCALES, SMALL)]
