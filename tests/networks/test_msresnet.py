@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from medresnet3d.errors import ConfigError
+from medresnet3d.metrics.paired import paired_test
 from medresnet3d.networks.layers.choice import LayerChoice
 from medresnet3d.networks.msresnet import MSResNet, MultiKernelBlock, build_msresnet
 from medresnet3d.networks.slice_vote import SliceVote
@@ -122,5 +123,8 @@ def test_several_scales_tell_apart_what_one_small_kernel_cannot() -> None:
 
 @pytest.mark.slow
 def test_several_scales_decide_over_five_seeds() -> None:
-    gains = np.array([best(SCALES, seed) - best(SMALL, seed) for seed in range(5)])
-    assert gains.mean() - 2.776 * gains.std(ddof=1) / np.sqrt(5) > 0
+    several, small = ([best(arm, seed) for seed in range(5)] for arm in (SCALES, SMALL))
+    gain = paired_test(several, small).difference
+    print(f"\naccuracy of several kernels {np.round(several, 3).tolist()}, of one {np.round(small, 3).tolist()}")
+    print(f"gained {gain.value:.3f} ({gain.low:.3f} to {gain.high:.3f})", flush=True)
+    assert gain.low > 0
