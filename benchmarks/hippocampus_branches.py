@@ -39,7 +39,7 @@ def main() -> None:
     network = bundle.get_parsed_content("network_def").eval()
     batches = list(bundle.get_parsed_content("validate#dataloader"))
     truth = np.array([int(batch["label"]) for batch in batches])
-    answers = {}
+    answers: dict[str, np.ndarray] = {}
     for place, names in (("checkpoints", ["joined"]), ("stages/patches/checkpoints", ["shape", "texture"])):
         network.load_state_dict(load_checkpoint(options.run / place / "best.pt")["network"])
         with torch.no_grad():
