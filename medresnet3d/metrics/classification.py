@@ -96,7 +96,7 @@ def _checked(prob: ArrayLike, label: ArrayLike, names: Sequence[str] | None) -> 
     return probabilities.clip(0.0, 1.0), numbers
 
 
-def averaged_classes(label: NDArray[np.int64], count: int) -> list[int]:
+def _averaged_classes(label: NDArray[np.int64], count: int) -> list[int]:
     """Give the classes over which figures are means: of two the positive one, of more all that occur.
 
     Args:
@@ -126,7 +126,7 @@ def point_values(
     answer = prob.argmax(axis=1)
     one_hot = (label[:, None] == classes).astype(np.int64)
     answered = (answer[:, None] == classes).astype(np.int64)
-    chosen, squared = averaged_classes(label, len(classes)), [1] if len(classes) == 2 else classes
+    chosen, squared = _averaged_classes(label, len(classes)), [1] if len(classes) == 2 else classes
     once = np.ones((1, len(label)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # undefined figures become NaN below, with a note for the reader
@@ -182,7 +182,7 @@ def weighted_values(
         One array (B,) a figure, NaN where it is undefined.
     """
     count = prob.shape[1]
-    chosen = averaged_classes(label, count)
+    chosen = _averaged_classes(label, count)
     answer = prob.argmax(axis=1)
     cells = np.eye(count * count)[label * count + answer]
     confusion = (weights @ cells).reshape(-1, count, count)
